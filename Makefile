@@ -1,0 +1,23 @@
+# make run: install, render the demo data, execute all notebooks. make test: install and run all tests.
+PYTHON ?= python3.11
+VENV := .venv
+
+.PHONY: run test clean
+
+run: $(VENV)/installed
+	$(VENV)/bin/python -m bundle run
+
+test: $(VENV)/installed-tests
+	$(VENV)/bin/python -m pytest -n auto
+
+$(VENV)/installed: requirements.txt requirements-demo.txt bundle/install.py
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python bundle/install.py
+	touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed requirements-test.txt
+	$(VENV)/bin/python bundle/install.py --tests
+	touch $@
+
+clean:
+	rm -rf runs cache data/demo

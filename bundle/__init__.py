@@ -1,0 +1,1 @@
+"""What is done with the hand-in: `python -m bundle <verb>`."""
