@@ -1,0 +1,129 @@
+"""Read and cut waveforms. Every waveform here is mono float32, amplitude nominally in [-1, 1]."""
+
+from __future__ import annotations
+
+import sys
+import types
+from functools import lru_cache
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.signal import resample_poly
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".npy")
+SILENCE_PEAK = 1e-4  # -80 dB re full scale: below it a clip holds nothing to classify
+REFERENCE_DB = -20.0  # level that `normalise_level` brings a clip to, in dB re full scale
+
+
+class BadAudio(ValueError):
+    """A recording that cannot be used; the message is the reason, without the file's name."""
+
+
+@lru_cache(maxsize=1)
+def import_torchaudio() -> types.ModuleType:
+    """Import torchaudio, also where its compiled part does not match the installed torch.
+
+    A torchaudio built for CUDA cannot load its extension beside a CPU-only torch. The Python parts that we use
+    (mel filters, resampling) do not need it, so a stub takes its place, only when the plain import fails.
+    """
+    try:
+        import torchaudio
+    except OSError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        stub = types.ModuleType("torchaudio._extension")
+        stub._IS_TORCHAUDIO_EXT_AVAILABLE = stub._IS_ALIGN_AVAILABLE = False
+        stub.fail_if_no_align = lambda function: function
+        sys.modules["torchaudio._extension"] = stub
+        import torchaudio
+    return torchaudio
+
+
+def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Change the sampling rate by polyphase filtering; `wave` (samples,) float32, rates in Hz."""
+    if rate == new_rate:
+        return wave
+    common = gcd(rate, new_rate)
+    return resample_poly(wave, new_rate // common, rate // common).astype(np.float32)
+
+
+def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndarray, int]:
+    """Read a whole recording as mono float32 at `rate`.
+
+    Parameters
+    ----------
+    path : str or Path
+        WAV, FLAC, OGG or MP3; or a NumPy array: flat, or clips × samples with `row` saying which. Arrays carry no
+        sampling rate: they are taken to be at `rate` already, as the published ones are.
+    rate : int
+        Wanted sampling rate, in Hz.
+    row : int, optional
+        Row of a two-dimensional array.
+
+    Returns
+    -------
+    wave : ndarray, shape (samples,), float32
+    found_rate : int
+        Rate of the file before resampling, in Hz.
+
+    Raises
+    ------
+    BadAudio
+        If the file is missing, empty, not audio, truncated to nothing, silent, or holds values that are not finite.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise BadAudio("file is missing")
+        if path.stat().st_size == 0:
+            raise BadAudio("empty file (0 bytes)")
+        if path.suffix == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            wave, found_rate = np.asarray(array if row is None else array[row], dtype=np.float32).reshape(-1), rate
+        else:
+            wave, found_rate = soundfile.read(path, dtype="float32", always_2d=True)
+            wave = wave.mean(axis=1)  # downmix
+    except BadAudio:
+        raise
+    except Exception as error:  # a damaged file may raise anything; it is listed with the reason and passed over
+        reason = " ".join(str(error).replace(str(path), "file").split())[-120:]
+        raise BadAudio(f"cannot be decoded ({type(error).__name__}: {reason})") from error
+    if wave.size == 0:
+        raise BadAudio("holds no samples")
+    if not np.isfinite(wave).all():
+        raise BadAudio("holds NaN or infinite samples")
+    if np.abs(wave).max() < SILENCE_PEAK:
+        raise BadAudio(f"silent (peak below {SILENCE_PEAK})")
+    return resample(wave, found_rate, rate), found_rate
+
+
+def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
+    """Cut the end off, or pad it with zeros, so that the last axis has `samples`."""
+    missing = samples - wave.shape[-1]
+    return wave[..., :samples] if missing <= 0 else np.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(0, missing)])
+
+
+def split_windows(wave: np.ndarray, window: int) -> np.ndarray:
+    """Cut waveforms of any length into windows, (…, samples) -> (…, windows, window).
+
+    A rest shorter than half a window is dropped, a longer one is padded with zeros; there is always one window.
+    """
+    count = max(1, (wave.shape[-1] + window // 2) // window)
+    return fit_length(wave, count * window).reshape(*wave.shape[:-1], count, window)
+
+
+def normalise_level(wave: np.ndarray, level_db: float = REFERENCE_DB) -> np.ndarray:
+    """Remove the mean and scale the last axis to a root-mean-square level, in dB re full scale.
+
+    Silence stays silence. Values may exceed [-1, 1]; models do not mind.
+    """
+    wave = wave - wave.mean(axis=-1, keepdims=True)
+    rms = np.sqrt(np.mean(np.square(wave), axis=-1, keepdims=True))
+    return (wave * (10 ** (level_db / 20) / np.maximum(rms, 1e-9))).astype(np.float32)
+
+
+def level_db(wave: np.ndarray) -> np.ndarray:
+    """Root-mean-square level of the last axis, in dB re full scale; silence gives -180 dB."""
+    return 20 * np.log10(np.maximum(np.sqrt(np.mean(np.square(wave), axis=-1)), 1e-9))

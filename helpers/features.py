@@ -1,0 +1,112 @@
+"""Mel spectrograms and pooled features. Input is always float32 waveforms, last axis time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from helpers.audio import import_torchaudio, normalise_level
+from helpers.tasks import Task
+
+LOG_FLOOR = 1e-6  # added before the logarithm: -60 dB below a band of unit power
+MFCCS = 20
+
+
+class MelSpectrogram(nn.Module):
+    """Power of a waveform in mel bands (Slaney's scale and normalisation, as in librosa), centred Hann frames.
+
+    Input   wave  (batch, samples)       float32
+    Output  mel   (batch, mels, frames)  float32, frames = 1 + samples // hop; natural logarithm of it when `log`
+    """
+
+    def __init__(self, rate: int, n_fft: int, hop: int, mels: int, log: bool = True):
+        super().__init__()
+        self.n_fft, self.hop, self.log = n_fft, hop, log
+        filters = import_torchaudio().functional.melscale_fbanks(
+            n_fft // 2 + 1, 0.0, rate / 2, mels, rate, norm="slaney", mel_scale="slaney"
+        )
+        self.register_buffer("filters", filters.T.contiguous())  # (mels, bins)
+        self.register_buffer("window", torch.hann_window(n_fft))
+
+    def extra_repr(self) -> str:
+        return f"{self.n_fft}, {self.hop}, log={self.log}"
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.stft(
+            wave, self.n_fft, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True
+        )  # (batch, bins, frames)
+        power = spectrum.real.square() + spectrum.imag.square()
+        mel = torch.matmul(self.filters, power)  # (batch, mels, frames)
+        return torch.log(mel + LOG_FLOOR) if self.log else mel
+
+
+def mel_db(wave: np.ndarray, rate: int, n_fft: int = 2048, hop: int = 512, mels: int = 128) -> np.ndarray:
+    """Mel spectrogram in dB relative to its own maximum, floored at -80 dB.
+
+    Parameters
+    ----------
+    wave : ndarray, shape (samples,), float32
+    rate : int
+        In Hz.
+    n_fft, hop : int
+        Frame length and advance, in samples; the defaults are those of the `ntu` brief.
+    mels : int
+
+    Returns
+    -------
+    level : ndarray, shape (mels, frames), float32
+        In dB, from -80 to 0.
+    """
+    with torch.no_grad():
+        mel = MelSpectrogram(rate, n_fft, hop, mels, log=False)(torch.from_numpy(wave)[None])[0].numpy()
+    return np.maximum(10 * np.log10(np.maximum(mel, 1e-10) / max(mel.max(), 1e-10)), -80.0)
+
+
+def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
+    """Describe each clip by statistics over time: mean and deviation of log-mels, MFCCs and their changes.
+
+    Parameters
+    ----------
+    waves : ndarray, shape (clips, samples), float32
+        Clips of one length; any length.
+    task : Task
+        Gives the rate and the mel front end, and whether the level is kept.
+
+    Returns
+    -------
+    features : ndarray, shape (clips, 2 * mels + 4 * 20), float32
+    """
+    n_fft, hop, mels = task.mel
+    front = MelSpectrogram(task.rate, n_fft, hop, mels)
+    if not task.keep_level:
+        waves = normalise_level(waves)
+    described = []
+    with torch.no_grad():
+        for wave in torch.from_numpy(np.ascontiguousarray(waves)).split(32):
+            log_mel = front(wave)  # (batch, mels, frames)
+            mfcc = torch.matmul(_dct(mels), log_mel)  # (batch, 20, frames)
+            change = mfcc.diff(dim=-1, prepend=mfcc[..., :1])
+            parts = [
+                log_mel.mean(-1),
+                _deviation(log_mel),
+                mfcc.mean(-1),
+                _deviation(mfcc),
+                _deviation(change),
+                change.abs().mean(-1),
+            ]
+            described.append(torch.cat(parts, dim=1))
+    return torch.cat(described).numpy()
+
+
+def _deviation(frames: torch.Tensor) -> torch.Tensor:
+    """Standard deviation over time, zero for a single frame."""
+    return frames.std(dim=-1, correction=0)
+
+
+def _dct(mels: int) -> torch.Tensor:
+    """Orthonormal type-II cosine transform, the first 20 rows, (20, mels)."""
+    row, column = torch.arange(MFCCS)[:, None], torch.arange(mels)[None, :]
+    matrix = torch.cos(torch.pi * row * (column + 0.5) / mels) * (2 / mels) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix
