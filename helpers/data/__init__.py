@@ -1,0 +1,187 @@
+"""Load a task's data: the rendered demo, or any published layout in a folder, as packs of train, valid and test."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from helpers.data import demo
+from helpers.data.listing import Listing, Problem, check_groups, hold_out
+from helpers.data.pack import Pack, open_packs
+from helpers.tasks import Task, subset
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task's data, split.
+
+    Attributes
+    ----------
+    name : str
+        "demo", or the folder's name: the second half of `weights/<task>-<data>`.
+    classes : tuple of str
+        In logit order.
+    train, valid, test : Pack
+    problems : list of Problem
+        Recordings left out, each with its reason.
+    notes : list of str
+        What a reader of the results should know.
+    digest : str
+        Of classes, split, labels and samples: equal digests mean equal data.
+    """
+
+    task: Task
+    name: str
+    classes: tuple[str, ...]
+    train: Pack
+    valid: Pack
+    test: Pack
+    problems: list[Problem]
+    notes: list[str]
+    digest: str
+
+    @property
+    def splits(self) -> dict[str, Pack]:
+        """The three packs by name."""
+        return {name: getattr(self, name) for name in SPLITS}
+
+    def summary(self) -> str:
+        """Several lines: counts, groups, what was left out and why."""
+        name = "rendered demo data" if self.name == "demo" else f"data '{self.name}'"
+        lines = [f"{self.task.title}: {name} (digest {self.digest[:12]}), {len(self.classes)} classes"]
+        for name, pack in self.splits.items():
+            groups = len(set(pack.groups) - {""})
+            lines.append(f"  {name:5} {len(pack):6} clips" + (f" of {groups} groups" if groups else ", groups unknown"))
+        lines.append(f"  {len(self.problems)} recordings left out" + ":" * bool(self.problems))
+        lines += [f"    {problem.name}: {problem.reason}" for problem in self.problems[:10]]
+        lines += [f"    … and {len(self.problems) - 10} more"] * (len(self.problems) > 10)
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+    def unreadable(self) -> dict:
+        """The problems for a results file: count, and the first hundred."""
+        shown = [[problem.name, problem.reason] for problem in self.problems[:100]]
+        return {"count": len(self.problems), "first": shown}
+
+
+def read(task: Task, folder: str | Path) -> Listing:
+    """List a folder in one of the task's published layouts, without decoding anything.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If it holds none of the layouts.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"DATA: found no folder {str(folder)!r}, expected 'demo' or a folder with the data of task '{task.name}'. "
+            "See 'Your own data' in README.md."
+        )
+    return importlib.import_module(f"helpers.data.{task.name}").read(folder)
+
+
+def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = "") -> Dataset:
+    """Load, decode once, split by groups and check.
+
+    Parameters
+    ----------
+    task : Task
+    data : str
+        "demo" renders a stand-in under `root`/data/demo when it is not there yet; else a folder.
+    root : str or Path
+        The bundle; packs go to `root`/cache.
+    classes : str
+        "" for all, or names separated by commas.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder is missing, has another layout, leaves a split empty, or a group lies in two splits.
+    """
+    root = Path(root)
+    folder = demo.ensure(task.name, root / "data" / "demo") if data == "demo" else Path(data).expanduser()
+    listing = read(task, folder)
+    notes = list(listing.notes)
+    packs, unreadable, changes = open_packs(listing, task, root / "cache")
+    problems = listing.problems + unreadable
+    notes += [f"{count} recordings were {change}." for change, count in sorted(changes.items())]
+
+    kept = subset(listing.classes, classes)
+    packs = {name: _restrict(pack, listing.classes, kept) for name, pack in packs.items()}
+    packs = _complete(packs, task, notes)
+    _drop_repeats(packs, problems)
+    for name in SPLITS:
+        if not len(packs.get(name, ())):
+            raise ValueError(
+                f"{folder}: no clip in the {name} split (found "
+                + ", ".join(f"{split} {len(pack)}" for split, pack in packs.items())
+                + f"; {len(problems)} recordings left out, first: {problems[0] if problems else 'none'}), expected at "
+                "least one. Add the split, or give a folder without splits and one will be made."
+            )
+    check_groups({name: pack.groups for name, pack in packs.items()}, listing.may_share)
+    name = "demo" if data == "demo" else re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-").lower()
+    return Dataset(task, name, kept, *(packs[split] for split in SPLITS), problems, notes, _digest(kept, packs))
+
+
+def _restrict(pack: Pack, classes: tuple[str, ...], kept: tuple[str, ...]) -> Pack:
+    if kept == classes:
+        return pack
+    columns = [classes.index(name) for name in kept]
+    if pack.targets.ndim == 2:
+        targets, clips = pack.targets[:, columns], slice(None)
+    else:
+        place = np.full(len(classes), -1)
+        place[columns] = np.arange(len(kept))
+        targets, clips = place[pack.targets], place[pack.targets] >= 0
+    return Pack(pack.waves, pack.rows, targets, pack.names, pack.groups, pack.digests).select(clips)
+
+
+def _complete(packs: dict[str, Pack], task: Task, notes: list[str]) -> dict[str, Pack]:
+    """Make the splits that are missing: test only where no split is given at all, validation out of training."""
+    packs = dict(packs)
+    missing = [name for name in ("test", "valid") if name not in packs and (name == "valid" or "all" in packs)]
+    if "all" in packs:
+        packs["train"] = packs.pop("all")
+    for name in missing if "train" in packs else ():
+        pack = packs["train"]
+        # Equal samples under two names stay together even where no group is known
+        groups = [group or digest for group, digest in zip(pack.groups, pack.digests, strict=True)]
+        mask = hold_out(groups, np.zeros(len(pack), int) if task.multi_label else pack.targets)
+        packs["train"], packs[name] = pack.select(~mask), pack.select(mask)
+        notes.append(f"The {name} split was made here: about 20 % of the clips, whole groups, shuffled with seed 2023.")
+    return packs
+
+
+def _drop_repeats(packs: dict[str, Pack], problems: list[Problem]) -> None:
+    """Take recordings out of training, and then out of validation, that a later split holds as well."""
+    for name, later in (("train", ("valid", "test")), ("valid", ("test",))):
+        held = {digest: split for split in later if split in packs for digest in packs[split].digests}
+        repeated = np.array([digest in held for digest in packs[name].digests] if name in packs else [], dtype=bool)
+        if repeated.any():
+            pack = packs[name]
+            for clip, digest in zip(pack.names[repeated], pack.digests[repeated], strict=True):
+                problems.append(Problem(str(clip), f"the same samples are in the {held[digest]} split"))
+            packs[name] = pack.select(~repeated)
+
+
+def _digest(classes: tuple[str, ...], packs: dict[str, Pack]) -> str:
+    digest = hashlib.sha256(repr(classes).encode())
+    for name in SPLITS:
+        pack = packs[name]
+        digest.update(f"{name}\n".encode() + np.ascontiguousarray(pack.targets).tobytes())
+        for clip in zip(pack.names, pack.groups, pack.digests, strict=True):
+            digest.update("\t".join(clip).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Read speech in six languages: the course's arrays, or folders of recordings; the group is the speaker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from helpers.data.listing import Item, Listing, Problem, audio_files, wrong_layout
+from helpers.tasks import LANGUAGES
+
+ARRAYS = "inputs_{split}_fp16.npy", "targets_{split}_int8.npy"
+
+
+def read(folder: Path) -> Listing:
+    """List course arrays (`inputs_train_fp16.npy` …) or `{train,valid,test}/<language>/`, or `<language>/` alone.
+
+    A file called `<source>__<speaker>__<n>` names its speaker; other files and the rows of arrays are groups of
+    their own.
+
+    Raises
+    ------
+    ValueError
+        If neither layout is there, or the arrays do not belong together.
+    """
+    if any((folder / ARRAYS[0].format(split=split)).is_file() for split in ("train", "valid", "test")):
+        return _read_arrays(folder)
+    present = [name for name in ("train", "valid", "test") if (folder / name).is_dir()]
+    parts = {name: folder / name for name in present} or {"all": folder}
+    if not any((part / language).is_dir() for part in parts.values() for language in LANGUAGES):
+        raise wrong_layout(folder, f"inputs_train_fp16.npy …, or folders of audio files named {', '.join(LANGUAGES)}")
+    listing = Listing("folders named after the language", LANGUAGES, {})
+    for split, part in parts.items():
+        listing.splits[split] = []
+        for path in audio_files(part):
+            language, name = path.relative_to(part).parts[0], path.relative_to(folder).as_posix()
+            if language not in LANGUAGES:
+                listing.problems.append(Problem(name, f"label outside the classes: {language}"))
+                continue
+            pieces = path.stem.split("__")
+            group = "__".join(pieces[:2]) if len(pieces) == 3 else ""
+            listing.splits[split].append(Item(name, path, (language,), group))
+    return listing
+
+
+def _read_arrays(folder: Path) -> Listing:
+    listing = Listing("course arrays", LANGUAGES, {})
+    listing.notes.append("The arrays name no speakers: one voice may be in several splits, and figures may flatter.")
+    for split in ("train", "valid", "test"):
+        inputs, targets = (folder / name.format(split=split) for name in ARRAYS)
+        if not inputs.is_file():
+            continue
+        if not targets.is_file():
+            raise ValueError(f"{folder}: found {inputs.name}, expected {targets.name} beside it. Fetch both files.")
+        try:
+            shape, labels = np.load(inputs, mmap_mode="r").shape, np.load(targets).reshape(-1)
+        except Exception as error:  # a damaged header may raise anything
+            raise ValueError(f"{inputs} or {targets.name}: not a NumPy array ({error}). Fetch it again.") from error
+        if len(shape) != 2 or shape[0] != len(labels) or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"{inputs}: shape {shape} with {len(labels)} targets, expected clips × samples and one target per "
+                f"clip as whole numbers; {targets.name} holds {labels.dtype}. Fetch both files again."
+            )
+        listing.splits[split] = []
+        for row, label in enumerate(labels):
+            name = f"{inputs.name}[{row}]"
+            if 0 <= label < len(LANGUAGES):
+                listing.splits[split].append(Item(name, inputs, (LANGUAGES[label],), "", row))
+            else:
+                listing.problems.append(Problem(name, f"label outside the classes: {label}"))
+    return listing
