@@ -1,0 +1,87 @@
+"""The rendered demo data: known bytes, published layouts, groups apart, nothing half-written."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import data
+from helpers.data import demo
+from helpers.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_default_set_has_the_known_digest(task):
+    folder = demo.ensure(task, ROOT / "data" / "demo")
+    assert demo.digest_folder(folder) == demo.DIGESTS[task]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_number_of_processes_does_not_change_the_bytes(task, tmp_path, monkeypatch):
+    first = demo.ensure(task, tmp_path / "two", scale=0.01)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    second = demo.ensure(task, tmp_path / "one", scale=0.01)
+    assert demo.digest_folder(first) == demo.digest_folder(second)
+    other = demo.ensure(task, tmp_path / "other", scale=0.01, seed=1)
+    assert demo.digest_folder(first) != demo.digest_folder(other)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_reader_finds_every_file_and_every_group_on_one_side(task, load_toy):
+    loaded = load_toy(task)
+    renderer = importlib.import_module(f"helpers.data.{demo.RENDERERS[task]}")
+    assert sum(map(len, loaded.splits.values())) == len(renderer.plan(0.1, 0))
+    assert loaded.problems == []
+    assert all(loaded.train.groups)
+    assert not set(loaded.train.groups) & (set(loaded.valid.groups) | set(loaded.test.groups))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_class_is_trained_and_all_but_synth_lead_are_tested(task):
+    loaded = data.load(TASKS[task], "demo", ROOT)
+    for name in ("train", "test"):
+        targets = loaded.splits[name].targets
+        counts = targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=len(loaded.classes))
+        missing = [label for label, count in zip(loaded.classes, counts, strict=True) if count == 0]
+        assert missing == (["synth_lead"] if task == "nsynth" and name == "test" else [])
+
+
+def test_what_is_rendered_already_is_not_rendered_again(tmp_path, monkeypatch):
+    folder = demo.ensure("nsynth", tmp_path, scale=0.01)
+    monkeypatch.setattr(demo, "RENDERERS", {})  # another rendering would fail
+    assert demo.ensure("nsynth", tmp_path, scale=0.01) == folder
+    assert json.loads((tmp_path / "nsynth.json").read_text())["sha256"] == demo.digest_folder(folder)
+
+
+def test_nothing_half_written_stays_when_rendering_fails(tmp_path, monkeypatch):
+    renderer = importlib.import_module("helpers.data.demo_notes")
+
+    def fail(folder, *_):
+        (folder / "nsynth-train").mkdir()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(renderer, "render", fail)
+    with pytest.raises(OSError, match="No space left"):
+        demo.ensure("nsynth", tmp_path, scale=0.01)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "package"),
+    [("nsynth", "tinysoundfont"), ("magnatagatune", "tinysoundfont"), ("languages", "espeakng_loader")],
+)
+def test_a_missing_renderer_is_named_with_its_mend(task, package, tmp_path):
+    program = f"import sys; sys.modules[{package!r}] = None\n"
+    program += (
+        f"from helpers.data import demo; from pathlib import Path; demo.ensure({task!r}, Path({str(tmp_path)!r}), 0.01)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert "pip install --no-deps -r requirements-demo.txt" in done.stderr
+    assert done.returncode == 1
