@@ -1,0 +1,241 @@
+"""The networks. Every one maps windows (batch, samples) float32 to logits (batch, classes)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from helpers.audio import split_windows
+from helpers.features import MelSpectrogram
+from helpers.tasks import Task
+
+# (length, stride) in samples, and the macro ROC-AUC on raw audio that Dieleman & Schrauwen 2014, table 1, give for it
+PUBLISHED_ROWS = {
+    (1024, 1024): 0.8366,
+    (1024, 512): 0.8365,
+    (512, 512): 0.8386,
+    (512, 256): 0.8408,
+    (256, 256): 0.8487,
+}
+
+
+class Level(nn.Module):
+    """Bring a window to unit root-mean-square, or by a fixed gain where the level is part of the label.
+
+    Input and output  wave  (batch, samples)  float32
+    """
+
+    def __init__(self, keep: bool):
+        super().__init__()
+        self.keep = keep
+        self.register_buffer("gain", torch.tensor(10.0))  # 1 / 0.1, a usual level of music at full scale
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        if self.keep:
+            return wave * self.gain
+        wave = wave - wave.mean(dim=-1, keepdim=True)
+        return wave / (wave.square().mean(dim=-1, keepdim=True).sqrt() + 1e-5)
+
+
+class RawCNN(nn.Module):
+    """End-to-end network on samples: Dieleman & Schrauwen 2014, section 3 and figure 1(b).
+
+    Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; samples = window_samples
+    Output  logits  (batch, classes)
+
+    Parameters
+    ----------
+    classes, window_samples : int
+    length, stride : int
+        Of the first convolution, in samples.
+    keep_level : bool
+        See `Level`.
+    batch_norm : bool
+        Batch normalisation after each convolution; the paper has none.
+    dropout : float
+        Before the dense layers; the paper has none.
+    dense : int
+        Units of the dense layer: 100 in the paper.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        window_samples: int,
+        length: int = 256,
+        stride: int = 256,
+        keep_level: bool = False,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        dense: int = 100,
+    ):
+        super().__init__()
+        if length < 1 or stride < 1 or window_samples < 16 * stride:
+            raise ValueError(
+                f"LENGTH {length}, STRIDE {stride}: expected positive numbers of samples, STRIDE at most "
+                f"{window_samples // 16}, so that two poolings by 4 leave something of {window_samples} samples."
+            )
+        self.length, self.stride = length, stride
+        self.level = Level(keep_level)
+
+        def norm(width: int) -> nn.Module:
+            return nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+
+        same = nn.ConstantPad1d((3, 4), 0.0)  # "same" for a filter of 8
+        self.filters = nn.Conv1d(1, 32, length, stride)
+        self.blocks = nn.Sequential(
+            norm(32), nn.ReLU(),
+            same, nn.Conv1d(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool1d(4),
+            same, nn.Conv1d(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool1d(4),
+        )  # fmt: skip
+        frames = -(-window_samples // stride) // 4 // 4
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(32 * frames, dense), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(dense, classes),
+        )  # fmt: skip
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        samples = wave.shape[-1]
+        frames = (samples + self.stride - 1) // self.stride  # "same": one frame per stride
+        missing = max((frames - 1) * self.stride + self.length - samples, 0)
+        wave = functional.pad(self.level(wave), (missing // 2, missing - missing // 2))
+        hidden = self.blocks(self.filters(wave[:, None]))  # (batch, 32, frames // 16)
+        return self.head(hidden)  # (batch, classes)
+
+
+class MelCNN(nn.Module):
+    """Small convolutional network on mel spectrograms, with the front end inside.
+
+    Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; any length
+    Output  logits  (batch, classes)
+
+    Parameters
+    ----------
+    classes, rate : int
+        Rate in Hz.
+    n_fft, hop, mels : int
+        Front end: frame length and advance in samples, number of bands.
+    log : bool
+        Take the logarithm of the mel power. Either way each band is standardised by its own mean and deviation,
+        learned from the training split (a batch normalisation without scale), so that only the logarithm differs.
+    keep_level : bool
+        See `Level`.
+    width : int
+        Channels of the first block; the others have 2, 4 and 7 times as many.
+    batch_norm : bool
+        Batch normalisation after each convolution.
+    dropout : float
+        Before the last layer.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        rate: int,
+        n_fft: int = 1024,
+        hop: int = 512,
+        mels: int = 64,
+        log: bool = True,
+        keep_level: bool = False,
+        width: int = 16,
+        batch_norm: bool = True,
+        dropout: float = 0.3,
+    ):
+        super().__init__()
+        self.level = Level(keep_level)
+        self.front = MelSpectrogram(rate, n_fft, hop, mels, log)
+        self.standardise = nn.BatchNorm1d(mels, affine=False)
+        widths = [1, width, 2 * width, 4 * width, 7 * width]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            conv = nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm)
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # He et al. 2015
+            layers += [conv, *[nn.BatchNorm2d(after)] * batch_norm, nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+        del layers[-1]  # no pooling after the last block
+        # Channels last: the same figures, nearly twice as fast on a CPU
+        self.blocks = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        mel = self.standardise(self.front(self.level(wave)))  # (batch, mels, frames)
+        hidden = self.blocks(mel[:, None]).mean(dim=2)  # (batch, 7 * width, frames / 8)
+        pooled = torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)  # (batch, 14 * width)
+        return self.head(pooled)  # (batch, classes)
+
+
+KINDS = {"RawCNN": RawCNN, "MelCNN": MelCNN}
+
+
+def config_for(task: Task, kind: str, classes: int, **options) -> dict:
+    """The configuration of a network for a task: what `build` needs, and what the weights' JSON keeps.
+
+    Parameters
+    ----------
+    task : Task
+    kind : str
+        "RawCNN" or "MelCNN".
+    classes : int
+        Number of labels, after a choice of CLASSES.
+    **options
+        Passed on to the network.
+    """
+    config = {"kind": kind, "classes": classes, "keep_level": task.keep_level}
+    if kind == "RawCNN":
+        config["window_samples"] = task.window_samples
+    else:
+        config |= {"rate": task.rate} | dict(zip(("n_fft", "hop", "mels"), task.mel, strict=True))
+    return config | options
+
+
+def build(config: dict, seed: int = 0) -> nn.Module:
+    """Make a network with fresh weights drawn from `seed`; the caller's random state is left alone.
+
+    Raises
+    ------
+    ValueError
+        If the configuration names no known network or an option it does not have.
+    """
+    options = dict(config)
+    kind = options.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"model kind: found {kind!r}, expected one of {', '.join(KINDS)}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return KINDS[kind](**options)
+        except TypeError as error:
+            raise ValueError(f"configuration of {kind}: {error}") from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def to_probabilities(logits: torch.Tensor, multi_label: bool) -> torch.Tensor:
+    """Logits to probabilities, last axis classes: sigmoid for several labels per clip, softmax for one."""
+    return torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
+
+
+def window_logits(model: nn.Module, waves: np.ndarray, task: Task) -> torch.Tensor:
+    """Logits of every window of clips of one length.
+
+    Parameters
+    ----------
+    model : nn.Module
+    waves : ndarray, shape (clips, samples), float32
+    task : Task
+
+    Returns
+    -------
+    logits : Tensor, shape (clips, windows, classes), float32, on the model's device
+    """
+    cut = split_windows(waves, task.window_samples)  # (clips, windows, window)
+    windows = torch.from_numpy(np.ascontiguousarray(cut))
+    device = next(model.parameters()).device
+    logits = model(windows.flatten(0, 1).to(device))  # (clips * windows, classes)
+    return logits.reshape(*windows.shape[:2], -1).float()

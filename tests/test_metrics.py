@@ -1,0 +1,225 @@
+"""Scores agree with scikit-learn, ties do not flatter, and intervals say how sure a figure is."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
+
+from helpers import metrics
+
+
+def single(clips=200, classes=6, seed=0, skill=1.0):
+    """Untied probabilities (clips, classes) that know a little, and true classes (clips,)."""
+    rng = np.random.default_rng(seed)
+    targets = rng.permutation(np.arange(clips) % classes)
+    logits = rng.standard_normal((clips, classes)) + skill * np.eye(classes)[targets]
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), targets
+
+
+def tags(clips=200, classes=4, seed=0, steps=None):
+    """Probabilities and tags, each (clips, classes); `steps` rounds the probabilities so that many are equal."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((clips, classes)) < np.linspace(0.15, 0.5, classes)).astype(np.float32)
+    values = 1 / (1 + np.exp(-(rng.standard_normal((clips, classes)) + targets)))
+    return (np.round(values * steps) / steps if steps else values), targets
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("skill", [0.0, 2.0])
+def test_top_k_equals_scikit_learns_where_nothing_is_tied(k, skill):
+    probabilities, targets = single(skill=skill)
+    expected = top_k_accuracy_score(targets, probabilities, k=k, labels=np.arange(6))
+    assert metrics.top_k(probabilities, targets, k).mean() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("target", [0, 1, 2, 3])
+@pytest.mark.parametrize(("k", "right"), [(1, False), (3, False), (4, True)])
+def test_a_model_that_says_the_same_of_every_class_is_not_right(target, k, right):
+    assert metrics.top_k(np.full((1, 4), 0.25), np.array([target]), k).tolist() == [right]
+
+
+def test_a_tie_with_the_true_class_counts_against_the_model():
+    probabilities = np.array([[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.5, 0.25, 0.25]])
+    assert metrics.top_k(probabilities, np.array([0, 0, 0]), 1).tolist() == [False, False, True]
+    assert metrics.top_k(probabilities, np.array([0, 1, 1]), 2).tolist() == [True, True, False]
+
+
+def test_predictions_that_are_not_numbers_are_not_right():
+    assert not metrics.top_k(np.full((3, 4), np.nan), np.array([0, 1, 3]), 1).any()
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_areas_of_every_tag_equal_scikit_learns(steps):
+    probabilities, targets = tags(steps=steps)
+    roc, precision = metrics.per_tag(probabilities, targets)
+    for tag in range(4):
+        pair = targets[:, tag], probabilities[:, tag]
+        assert roc[tag] == pytest.approx(roc_auc_score(*pair))
+        assert precision[tag] == pytest.approx(average_precision_score(*pair))
+    found = metrics.point_scores(probabilities, targets)
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(targets, probabilities, average="macro"))
+    assert found["pr_auc"] == pytest.approx(average_precision_score(targets, probabilities, average="macro"))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_tag_of_one_class_is_marked_and_left_out(value):
+    probabilities, targets = tags()
+    with_empty = targets.copy()
+    with_empty[:, 2] = value
+    assert metrics.scorable(with_empty).tolist() == [True, True, False, True]
+    assert np.isnan(metrics.per_tag(probabilities, with_empty)).tolist() == [[False, False, True, False]] * 2
+    kept = [0, 1, 3]
+    expected = metrics.scores(probabilities[:, kept], targets[:, kept])
+    assert metrics.scores(probabilities, with_empty) == expected
+
+
+def test_confusion_counts_true_classes_in_rows_also_those_without_clips():
+    probabilities = np.eye(4)[[0, 1, 1, 3, 3]]
+    counts = metrics.confusion(probabilities, np.array([0, 1, 0, 3, 1]))
+    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(("classes", "names"), [(2, {"top1"}), (3, {"top1"}), (4, {"top1", "top3"})])
+def test_top_3_is_left_out_where_it_says_nothing(classes, names):
+    assert metrics.point_scores(*single(classes=classes)).keys() == names
+
+
+@pytest.mark.parametrize("steps", [None, 4])
+def test_weighted_areas_equal_scikit_learns_when_every_clip_counts_once_and_also_when_not(steps):
+    probabilities, targets = tags(steps=steps)
+    weights = np.stack([np.ones(200), np.random.default_rng(1).integers(0, 4, 200)]).astype(float)
+    roc, precision = metrics._weighted_areas(probabilities, targets, weights)
+    for row, weight in enumerate(weights):
+        options = {"average": "macro", "sample_weight": weight}
+        assert roc[row] == pytest.approx(roc_auc_score(targets, probabilities, **options))
+        assert precision[row] == pytest.approx(average_precision_score(targets, probabilities, **options))
+
+
+@pytest.mark.parametrize("make", [single, tags])
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_contain_the_value_and_narrow_with_the_number_of_clips(make, seed):
+    few, many = (metrics.scores(*make(clips, seed=seed)) for clips in (60, 1_500))
+    for name in few:
+        assert few[name]["low"] < few[name]["value"] < few[name]["high"]
+        assert many[name]["low"] < many[name]["value"] < many[name]["high"]
+        assert many[name]["high"] - many[name]["low"] < 0.5 * (few[name]["high"] - few[name]["low"])
+        assert (few[name]["n"], many[name]["n"]) == (60, 1_500)
+
+
+def test_the_interval_of_a_share_is_as_wide_as_the_binomials():
+    clips = 400
+    probabilities, targets = single(clips, skill=1.5)
+    score = metrics.scores(probabilities, targets)["top1"]
+    deviation = np.sqrt(score["value"] * (1 - score["value"]) / clips)
+    assert score["high"] - score["low"] == pytest.approx(2 * 1.96 * deviation, rel=0.12)
+
+
+@pytest.mark.parametrize("make", [single, tags])
+def test_drawing_groups_is_wider_than_drawing_clips_where_a_group_repeats_itself(make):
+    probabilities, targets = (np.repeat(array, 8, axis=0) for array in make(60))
+    groups = [f"speaker {clip // 8}" for clip in range(480)]
+    by_clip, by_group = metrics.scores(probabilities, targets), metrics.scores(probabilities, targets, groups)
+    for name in by_clip:
+        assert by_group[name]["value"] == by_clip[name]["value"]
+        width = [score[name]["high"] - score[name]["low"] for score in (by_clip, by_group)]
+        assert width[1] > 1.8 * width[0]  # sqrt(8) = 2.8 in the long run
+
+
+def test_clips_of_unknown_group_are_groups_of_their_own():
+    probabilities, targets = single()
+    alone = metrics.scores(probabilities, targets, [""] * 200)["top1"]
+    as_one = metrics.scores(probabilities, targets, ["x"] * 200)["top1"]
+    by_clip = metrics.scores(probabilities, targets)["top1"]
+    assert as_one["high"] - as_one["low"] == pytest.approx(0)
+    assert alone["high"] - alone["low"] == pytest.approx(by_clip["high"] - by_clip["low"], rel=0.15)
+
+
+def test_intervals_repeat_with_the_seed_and_the_global_random_state_is_left_alone():
+    data = tags(80)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert metrics.scores(*data, seed=1) == metrics.scores(*data, seed=1) != metrics.scores(*data, seed=2)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_a_perfect_model_scores_one_without_doubt():
+    targets = np.arange(40) % 5
+    assert metrics.scores(np.eye(5)[targets], targets)["top1"] == pytest.approx(
+        {"value": 1.0, "low": 1.0, "high": 1.0, "n": 40, "chance": 0.2}
+    )
+
+
+def test_chance_is_what_a_model_without_ears_gets():
+    one = metrics.scores(*single(6_000, skill=0.0))
+    assert (one["top1"]["chance"], one["top3"]["chance"]) == pytest.approx((1 / 6, 3 / 6))
+    many = tags()
+    many = metrics.scores(np.random.default_rng(3).random(many[1].shape), many[1])
+    for score in (*one.values(), *many.values()):
+        assert score["value"] == pytest.approx(score["chance"], abs=0.06)
+
+
+def test_a_score_in_words_gives_value_interval_number_and_chance():
+    score = {"value": 0.51234, "low": 0.4, "high": 0.6, "n": 125, "chance": 1 / 11}
+    assert metrics.in_words(score) == "0.512 (0.400 to 0.600), n 125, chance 0.091"
+
+
+def accuracy(probabilities, targets):
+    return metrics.point_scores(probabilities, targets)["top1"]
+
+
+@pytest.mark.parametrize("groups", [(), [f"group {clip // 5}" for clip in range(200)]], ids=["clips", "groups"])
+def test_a_model_does_not_differ_from_itself(groups):
+    probabilities, targets = single()
+    found = metrics.paired_difference("top1", probabilities, probabilities, targets, groups)
+    assert found == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 200}
+
+
+def test_a_better_model_differs_by_the_difference_of_the_scores_and_pairing_narrows_it():
+    (worse, targets), (better, _) = single(skill=1.0), single(skill=1.6)  # the same noise
+    found = metrics.paired_difference("top1", worse, better, targets)
+    assert found["value"] == pytest.approx(accuracy(better, targets) - accuracy(worse, targets))
+    assert 0 < found["low"] < found["value"] < found["high"]
+    turned = metrics.paired_difference("top1", better, worse, targets)
+    assert (turned["low"], turned["value"]) == pytest.approx((-found["high"], -found["value"]))
+    alone = [metrics.scores(model, targets)["top1"] for model in (worse, better)]
+    assert found["high"] - found["low"] < sum(score["high"] - score["low"] for score in alone) / 2
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_calibration_of_a_model_that_knows_its_doubts_is_near_zero(multi_label):
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((6_000, 3)) if multi_label else rng.dirichlet(np.ones(3), 20_000)
+    draw = rng.random(probabilities.shape if multi_label else (len(probabilities), 1))
+    targets = (draw < probabilities) if multi_label else (draw > probabilities.cumsum(axis=1)).sum(axis=1)
+    table, error = metrics.calibration(probabilities, targets.astype(np.float32 if multi_label else np.int64))
+    filled = table[table[:, 2] > 200]
+    assert len(filled) >= 6
+    assert error < 0.015
+    np.testing.assert_allclose(filled[:, 0], filled[:, 1], atol=0.05)
+
+
+def test_boasts_and_needless_doubts_do_not_cancel():
+    probabilities = np.repeat([[0.95, 0.05], [0.65, 0.35]], 100, axis=0)
+    table, error = metrics.calibration(probabilities, np.array([0] * 60 + [1] * 40 + [0] * 100))
+    assert error == pytest.approx(0.35)
+    assert table[9].tolist() == pytest.approx([0.95, 0.6, 100])
+    assert table[6].tolist() == pytest.approx([0.65, 1.0, 100])
+    assert table[:, 2].sum() == 200
+    assert np.isnan(table[:6, :2]).all()
+
+
+def test_certainty_falls_into_the_last_bin():
+    table, error = metrics.calibration(np.eye(2)[[0, 1]], np.array([0, 1]), bins=5)
+    assert (table[4].tolist(), error) == ([1.0, 1.0, 2.0], 0.0)
+
+
+def test_tags_that_are_all_or_nothing_have_no_scores_and_no_warning(recwarn):
+    assert metrics.scores(np.full((2, 3), 0.5), np.array([[1, 0, 1], [1, 0, 1]])) == {}
+    assert not recwarn.list
+
+
+def test_the_difference_of_two_models_on_tags_is_that_of_their_areas():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((120, 4)) < 0.3).astype(np.float32)
+    worse, better = targets + rng.normal(0, 2, targets.shape), targets + rng.normal(0, 0.5, targets.shape)
+    found = metrics.paired_difference("roc_auc", worse, better, targets)
+    assert found["value"] == pytest.approx(roc_auc_score(targets, better) - roc_auc_score(targets, worse))
+    assert 0 < found["low"] < found["value"] < found["high"]

@@ -1,0 +1,209 @@
+"""Networks map windows to logits, agree in size with the paper, and are built from a seed and a checked description."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers import models
+from helpers.tasks import TASKS
+
+by_name = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+rows = pytest.mark.parametrize(("length", "stride"), models.PUBLISHED_ROWS)
+without_level = pytest.mark.parametrize(
+    "task", [task for task in TASKS.values() if not task.keep_level], ids=lambda task: task.name
+)
+
+
+def waves(*shape, seed=0):
+    """Noise at -20 dB."""
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def network(task, kind, **options):
+    return models.build(models.config_for(task, kind, len(task.classes), **options)).eval()
+
+
+def test_the_published_rows_are_the_five_of_the_papers_table():
+    assert set(models.PUBLISHED_ROWS) == {(1024, 1024), (1024, 512), (512, 512), (512, 256), (256, 256)}
+    assert models.PUBLISHED_ROWS[256, 256] == max(models.PUBLISHED_ROWS.values()) == 0.8487
+
+
+@by_name
+@rows
+@torch.no_grad()
+def test_every_published_row_gives_logits_for_every_task(task, length, stride):
+    logits = network(task, "RawCNN", length=length, stride=stride)(waves(2, task.window_samples))
+    assert logits.shape == (2, len(task.classes))
+    assert logits.isfinite().all()
+    assert not torch.allclose(logits[0], logits[1])
+
+
+@by_name
+@pytest.mark.parametrize("stride", [1, 7, 256])
+@pytest.mark.parametrize("length", [1, 5, 1000])
+@torch.no_grad()
+def test_filters_shorter_and_longer_than_the_stride_keep_one_frame_per_stride(task, length, stride):
+    small = dict(models.config_for(task, "RawCNN", 3, length=length, stride=stride), window_samples=16 * stride + 5)
+    model = models.build(small).eval()
+    frames = []
+    model.filters.register_forward_hook(lambda module, given, out: frames.append(out.shape))
+    assert model(waves(2, 16 * stride + 5)).shape == (2, 3)
+    assert frames == [(2, 32, -(-(16 * stride + 5) // stride))]
+
+
+@by_name
+@torch.no_grad()
+def test_the_longest_stride_works_and_one_more_is_refused(task):
+    longest = task.window_samples // 16
+    assert network(task, "RawCNN", stride=longest)(waves(1, task.window_samples)).shape == (1, len(task.classes))
+    with pytest.raises(ValueError, match=rf"STRIDE {longest + 1}: expected .* STRIDE at most {longest},"):
+        network(task, "RawCNN", stride=longest + 1)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(0, 256), (256, 0), (-1, 256), (256, -256)])
+def test_lengths_and_strides_that_are_not_positive_are_refused(length, stride):
+    with pytest.raises(ValueError, match=rf"LENGTH {length}, STRIDE {stride}: expected positive"):
+        network(TASKS["nsynth"], "RawCNN", length=length, stride=stride)
+
+
+def test_raw_cnn_has_the_papers_layers():
+    model = network(TASKS["magnatagatune"], "RawCNN", length=512, stride=256)
+    first, *later = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d)]
+    assert (first.out_channels, first.kernel_size, first.stride) == (32, (512,), (256,))
+    assert [(layer.out_channels, layer.kernel_size, layer.stride) for layer in later] == [(32, (8,), (1,))] * 2
+    assert [layer.kernel_size for layer in model.modules() if isinstance(layer, nn.MaxPool1d)] == [4, 4]
+    dense = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in dense] == [100, 50]
+    assert not any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules())
+    assert all(layer.p == 0 for layer in model.modules() if isinstance(layer, nn.Dropout))
+
+
+def test_parameters_of_one_row_are_as_counted_by_hand():
+    # 34,950 samples / 256 -> 137 frames, / 4 -> 34, / 4 -> 8
+    by_hand = (32 * 256 + 32) + 2 * (32 * 32 * 8 + 32) + (32 * 8 * 100 + 100) + (100 * 50 + 50)
+    assert models.count_parameters(network(TASKS["magnatagatune"], "RawCNN", length=256, stride=256)) == by_hand
+    assert by_hand == 55_422
+
+
+def test_only_trainable_parameters_are_counted():
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    assert models.count_parameters(model) == 6
+
+
+@by_name
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("samples", [1, 100, 511, 512, 16_000, 70_001])
+@torch.no_grad()
+def test_mel_cnn_accepts_any_length(task, log, samples):
+    logits = network(task, "MelCNN", log=log, width=4)(waves(2, samples))
+    assert logits.shape == (2, len(task.classes))
+    assert logits.isfinite().all()
+
+
+@by_name
+def test_mel_cnn_with_and_without_the_logarithm_differ_in_nothing_else(task):
+    with_log, without = (network(task, "MelCNN", log=log) for log in (True, False))
+    assert models.count_parameters(with_log) == models.count_parameters(without)
+    for name, value in with_log.state_dict().items():
+        torch.testing.assert_close(value, without.state_dict()[name], rtol=0, atol=0, msg=name)
+    assert with_log.front.log
+    assert not without.front.log
+
+
+@without_level
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("gain", [0.1, 8.0])
+@torch.no_grad()
+def test_networks_without_level_ignore_the_gain(task, kind, gain):
+    model, wave = network(task, kind), waves(2, task.window_samples)
+    expected = model(wave)
+    spread = (expected[0] - expected[1]).abs().max()
+    assert (model(wave * gain) - expected).abs().max() < 0.05 * spread
+    assert (model(wave + 0.2) - expected).abs().max() < 0.05 * spread
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@torch.no_grad()
+def test_networks_with_level_hear_the_gain(kind):
+    task = TASKS["magnatagatune"]
+    model, wave = network(task, kind), waves(2, task.window_samples)
+    assert (model(wave * 0.1) - model(wave)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_level_of_silence_is_silence(keep):
+    assert not models.Level(keep)(torch.zeros(2, 1000)).any()
+
+
+def test_level_is_unit_power_or_a_fixed_gain():
+    wave = waves(4, 5_000) + 0.1
+    torch.testing.assert_close(models.Level(False)(wave).square().mean(-1), torch.ones(4), rtol=1e-3, atol=0)
+    torch.testing.assert_close(models.Level(True)(wave), wave * 10)
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_build_is_seeded_and_leaves_the_global_random_state_alone(kind):
+    config = models.config_for(TASKS["nsynth"], kind, 11)
+    before = torch.get_rng_state()
+    first, again, other = (models.build(config, seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_build_does_not_change_the_configuration():
+    config = models.config_for(TASKS["nsynth"], "MelCNN", 11)
+    kept = dict(config)
+    models.build(config)
+    assert config == kept
+
+
+@pytest.mark.parametrize("kind", ["SVM", "", None])
+def test_an_unknown_kind_is_refused(kind):
+    with pytest.raises(ValueError, match=rf"model kind: found {kind!r}, expected one of RawCNN, MelCNN"):
+        models.build({"kind": kind, "classes": 2})
+
+
+def test_a_configuration_without_a_kind_is_refused():
+    with pytest.raises(ValueError, match="model kind: found None"):
+        models.build({"classes": 2})
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_an_unknown_option_is_refused(kind):
+    with pytest.raises(ValueError, match=rf"configuration of {kind}: .*lenght"):
+        models.build(models.config_for(TASKS["nsynth"], kind, 11, lenght=3))
+
+
+def test_a_missing_option_is_refused():
+    with pytest.raises(ValueError, match=r"configuration of MelCNN: .*rate"):
+        models.build({"kind": "MelCNN", "classes": 2})
+
+
+@by_name
+def test_configuration_comes_from_the_task(task):
+    mel, raw = (models.config_for(task, kind, 2) for kind in ("MelCNN", "RawCNN"))
+    assert (mel["rate"], mel["n_fft"], mel["hop"], mel["mels"]) == (task.rate, *task.mel)
+    assert raw["window_samples"] == task.window_samples
+    assert mel["keep_level"] is raw["keep_level"] is task.keep_level
+    assert models.config_for(task, "MelCNN", 2, mels=8)["mels"] == 8
+
+
+def test_probabilities_sum_to_one_for_one_label_and_are_free_for_many():
+    logits = waves(3, 4, 5) * 50
+    torch.testing.assert_close(models.to_probabilities(logits, False).sum(-1), torch.ones(3, 4))
+    torch.testing.assert_close(models.to_probabilities(logits, True), 1 / (1 + torch.exp(-logits)))
+
+
+@torch.no_grad()
+def test_logits_of_a_clip_are_those_of_its_windows_in_order():
+    task = TASKS["magnatagatune"]
+    model, clips = network(task, "MelCNN", width=4), waves(2, 3 * task.window_samples).numpy()
+    found = models.window_logits(model, clips, task)
+    assert found.shape == (2, 3, 50)
+    for window in range(3):
+        cut = clips[:, window * task.window_samples : (window + 1) * task.window_samples]
+        torch.testing.assert_close(found[:, window], model(torch.from_numpy(cut)), rtol=1e-4, atol=1e-5)
+    assert np.ptp(found.numpy(), axis=1).max() > 1e-3  # the windows do differ

@@ -1,0 +1,273 @@
+"""Training repeats bit by bit, also after an interruption; validation chooses, and the test split is never read."""
+
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import experiment, metrics, models, training
+from helpers.data import Dataset
+from helpers.data.pack import Pack, digest_rows
+from helpers.tasks import TASKS
+
+CLASSES = ("low", "middle", "high")
+TASK = replace(
+    TASKS["nsynth"], classes=CLASSES, rate=8_000, clip_samples=2_048, window_samples=2_048, mel=(256, 128, 16)
+)
+TAGGING = replace(TASK, multi_label=True, headline="roc_auc", keep_level=True, window_samples=1_024)
+SETTINGS = training.Settings(epochs=3, batch=8, learning_rate=5e-3)
+NETWORKS = {"MelCNN": {"width": 4, "dropout": 0.3}, "RawCNN": {"length": 64, "stride": 64, "dropout": 0.3}}
+both = pytest.mark.parametrize("kind", NETWORKS)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    """Equal bits are promised on a CPU only."""
+    fabric = training.Fabric
+    monkeypatch.setattr(training, "Fabric", lambda **given: fabric(**{**given, "accelerator": "cpu"}))
+
+
+def tones(clips, seed, task=TASK, noise=0.3):
+    """Tones of three pitches in noise; with tags, tag and pitch go together."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(clips) % 3)
+    pitch = np.array([250, 700, 1800])[labels] * rng.uniform(0.9, 1.1, clips)
+    seconds = np.arange(task.clip_samples) / task.rate
+    waves = 0.3 * np.sin(2 * np.pi * pitch[:, None] * seconds) + noise * rng.standard_normal((clips, task.clip_samples))
+    waves = np.rint(np.clip(waves, -1, 1) * 32_767).astype(np.int16)
+    names = np.array([f"{seed}-{clip}" for clip in range(clips)])
+    targets = np.eye(3, dtype=np.float32)[labels] if task.multi_label else labels.astype(np.int64)
+    return Pack(waves, np.arange(clips), targets, names, names, np.array(digest_rows(waves)))
+
+
+def network(kind="MelCNN", task=TASK, **options):
+    return models.build(models.config_for(task, kind, 3, **(NETWORKS[kind] | options)), seed=1)
+
+
+def fit(kind="MelCNN", settings=SETTINGS, folder=None, task=TASK, train=None, **options):
+    train = train or tones(44, 0, task)
+    return training.fit(network(kind, task, **options), train, tones(20, 1, task), task, settings, folder)
+
+
+def assert_identical(first, second):
+    for one, other in ((first.best, second.best), (first.last, second.last)):
+        assert one.keys() == other.keys()
+        assert not [name for name in one if not torch.equal(one[name], other[name])]
+    assert first.curves == second.curves
+    assert first.best_epoch == second.best_epoch
+
+
+def interrupt_after(monkeypatch, epochs):
+    """Make training raise while epoch `epochs` + 1 is under way."""
+    evaluate, calls = training.evaluate, []
+
+    def stopping(model, pack, task):
+        calls.append(1)
+        if len(calls) > 2 * epochs:
+            raise KeyboardInterrupt
+        return evaluate(model, pack, task)
+
+    monkeypatch.setattr(training, "EVERY", 6)  # evaluated once in each epoch of 6 steps, and at its end
+    monkeypatch.setattr(training, "evaluate", stopping)
+    return lambda: monkeypatch.setattr(training, "evaluate", evaluate)
+
+
+@both
+@pytest.mark.parametrize("task", [TASK, TAGGING], ids=["one label", "tags"])
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(kind, task):
+    before = torch.get_rng_state()
+    first = fit(kind, task=task)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(5)  # the caller's random state is left alone, and does not matter
+    assert_identical(first, fit(kind, task=task))
+    other = fit(kind, replace(SETTINGS, seed=1), task=task)
+    assert any(not torch.equal(first.last[name], other.last[name]) for name in first.last)
+
+
+@both
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupted_run_continues_as_if_there_had_been_no_interruption(kind, epochs, tmp_path, monkeypatch):
+    mend = interrupt_after(monkeypatch, epochs)
+    with pytest.raises(KeyboardInterrupt):
+        fit(kind, folder=tmp_path / "run")
+    assert (tmp_path / "run/checkpoint.pt").is_file()
+    mend()
+    began, epoch = [], training.train_epoch
+    monkeypatch.setattr(training, "train_epoch", lambda *given: began.append(given[7]) or epoch(*given))
+    resumed = fit(kind, folder=tmp_path / "run")
+    assert began == list(range(epochs, SETTINGS.epochs))  # it did continue
+    assert_identical(resumed, fit(kind, folder=tmp_path / "other"))
+    assert not list(tmp_path.rglob("checkpoint*"))
+
+
+CHANGES = {
+    "settings": {"settings": replace(SETTINGS, learning_rate=1e-3)},
+    "recordings": {"train": tones(44, 5)},
+    "labels": {"train": replace(tones(44, 0), targets=tones(44, 0).targets[::-1].copy())},
+    "stride": {"kind": "RawCNN", "stride": 32},
+    "dropout": {"dropout": 0.0},
+    "logarithm": {"log": False},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_checkpoint_of_another_run_is_not_resumed(change, tmp_path, monkeypatch):
+    mend = interrupt_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(CHANGES[change].get("kind", "MelCNN"), folder=tmp_path)
+    mend()
+    assert_identical(fit(folder=tmp_path, **CHANGES[change]), fit(**CHANGES[change]))
+
+
+def test_no_checkpoint_is_left_at_the_end(tmp_path):
+    fit(folder=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["tensorboard"]
+    assert list((tmp_path / "run/tensorboard").iterdir())
+
+
+@both
+def test_loss_goes_down_until_a_few_clips_are_known_by_heart(kind):
+    curves = fit(kind, replace(SETTINGS, epochs=60, shift_seconds=0.0), train=tones(12, 0), dropout=0.0).curves
+    assert curves["epoch_train_loss"][-1] < 0.2 * curves["epoch_train_loss"][0]
+    assert curves["epoch_train_score"][-1] == 1
+
+
+def best_epoch(curves):
+    """The epoch with the best validation score, among equal ones the one of lowest loss."""
+    merits = list(zip(curves["epoch_valid_score"], (-loss for loss in curves["epoch_valid_loss"]), strict=True))
+    return 1 + merits.index(max(merits))
+
+
+def test_the_best_epoch_is_the_one_of_best_validation_score():
+    model, train, valid = network(dropout=0.0), tones(24, 0), tones(20, 1)
+    train = replace(train, targets=np.random.default_rng(0).permutation(train.targets))  # the longer, the worse
+    done = training.fit(model, train, valid, TASK, replace(SETTINGS, epochs=8))
+    losses = done.curves["epoch_valid_loss"]
+    assert all(torch.equal(value, done.last[name]) for name, value in model.state_dict().items())
+    assert done.best_epoch == best_epoch(done.curves) < 8
+    for state, expected in ((done.best, losses[done.best_epoch - 1]), (done.last, losses[-1])):
+        model.load_state_dict(state)
+        assert training.evaluate(model, valid, TASK)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_epoch_has_its_own_order_and_the_learning_rate_rises_and_falls(monkeypatch):
+    made, seen, schedule, take = [], [], torch.optim.lr_scheduler.OneCycleLR, Pack.take
+    monkeypatch.setattr(
+        torch.optim.lr_scheduler, "OneCycleLR", lambda *given: (made.append(schedule(*given)), made[0])[1]
+    )
+    note = lambda clips: isinstance(clips, np.ndarray) and seen.append((sorted(clips), made[0].get_last_lr()[0]))  # noqa: E731
+    monkeypatch.setattr(Pack, "take", lambda pack, clips: (note(clips), take(pack, clips))[1])
+    training.fit(network(), tones(12, 0), tones(9, 1), TASK, replace(SETTINGS, epochs=2))
+    batches, rates = zip(*seen, strict=True)
+    assert sorted(batches[0] + batches[1]) == sorted(batches[2] + batches[3]) == list(range(12))
+    assert batches[0] != batches[2]
+    assert rates[0] < rates[1] <= SETTINGS.learning_rate
+    assert rates[3] < 0.001 * rates[1]
+
+
+def test_curves_have_a_point_per_epoch_and_per_ten_steps():
+    curves = fit(settings=replace(SETTINGS, epochs=4)).curves  # 6 steps per epoch
+    assert curves["epoch"] == [1, 2, 3, 4]
+    assert curves["step"] == [10, 20]
+    lengths = dict.fromkeys(training.EPOCH_CURVES, 4) | dict.fromkeys(training.STEP_CURVES, 2)
+    assert {name: len(curve) for name, curve in curves.items()} == lengths
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"epochs": -1}, {"batch": 0}, {"learning_rate": 0.0}])
+def test_settings_that_are_not_positive_are_refused(change):
+    with pytest.raises(ValueError, match=r"EPOCHS, batch, learning rate: expected positive"):
+        fit(settings=replace(SETTINGS, **change))
+
+
+def test_training_and_validation_that_share_a_recording_are_refused():
+    train, valid = tones(12, 0), tones(9, 1)
+    valid.digests[-1] = train.digests[3]
+    with pytest.raises(ValueError, match="training and validation share recordings"):
+        training.fit(network(), train, valid, TASK, SETTINGS)
+
+
+@pytest.mark.parametrize("task", [TASK, TAGGING], ids=["one label", "tags"])
+def test_evaluation_does_not_depend_on_the_batch(task):
+    model, pack = network(task=task).train(), tones(20, 1, task)
+    loss, probabilities = training.evaluate(model, pack, task, batch=7)
+    whole_loss, whole = training.evaluate(model, pack, task)
+    assert model.training
+    assert loss == pytest.approx(whole_loss, rel=1e-5)
+    np.testing.assert_allclose(probabilities, whole, rtol=1e-5, atol=1e-6)
+    windows = models.window_logits(model.eval(), pack.take(slice(None)), task)
+    assert loss == pytest.approx(float(training.loss_of(windows, torch.from_numpy(pack.targets)).detach()), rel=1e-5)
+
+
+OVER = []  # holds something once training is over
+
+
+class Guarded(Dataset):
+    """A dataset whose test split must not even be looked at before training is over."""
+
+    def __getattribute__(self, name):
+        assert name != "test" or OVER, "the test split is read before training is over"
+        return super().__getattribute__(name)
+
+
+def trained(tmp_path, kind=Dataset, epochs=4):
+    """An experiment in train mode on tones, and what `train_or_load` wants."""
+    dataset = kind(TASK, "tones", CLASSES, tones(60, 0), tones(21, 1), tones(30, 2), [], [], "0" * 64)
+    parameters = {"MODE": "train", "SEED": 1, "CLASSES": ""}
+    run = experiment.Experiment("03_raw", parameters, TASK, dataset, tmp_path, tmp_path / "out", time.perf_counter())
+    return run, models.config_for(TASK, "MelCNN", 3, **NETWORKS["MelCNN"]), replace(SETTINGS, epochs=epochs)
+
+
+def test_the_test_split_is_not_read_before_training_is_over_and_the_best_epoch_is_kept(tmp_path, monkeypatch):
+    OVER.clear()
+    fit_alone, best = training.fit, network().state_dict()
+    monkeypatch.setattr(training, "fit", lambda *given: (replace(fit_alone(*given), best=best), OVER.append(1))[0])
+    run, *given = trained(tmp_path, Guarded)
+    with pytest.raises(AssertionError, match="the test split is read before"):
+        run.predict(network())
+    model, info = run.train_or_load("mel_cnn", *given)
+    assert info["scores"]["top1"]["n"] == 30
+    assert OVER == [1]
+    assert all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
+
+
+def test_a_trained_network_is_saved_with_settings_scores_and_curves_and_comes_back(tmp_path):
+    run, config, settings = trained(tmp_path, epochs=12)
+    model, info = run.train_or_load("mel_cnn", config, settings)
+    assert not model.training
+    assert info["settings"] == asdict(settings)
+    assert info["scores"]["top1"]["value"] > 0.6
+    assert info["final_epoch"].keys() == info["scores"].keys()
+    assert info["best_epoch"] == best_epoch(info["curves"])
+    loading = replace(run, parameters=run.parameters | {"MODE": "infer"})
+    again, _ = loading.train_or_load("mel_cnn", config, settings)
+    np.testing.assert_array_equal(run.predict(model), run.predict(again))
+
+
+def test_permuted_labels_leave_chance():
+    train, valid, test = tones(120, 0), tones(30, 1), tones(150, 2)
+
+    def score(labels):
+        model = network()
+        training.fit(model, replace(train, targets=labels), valid, TASK, replace(SETTINGS, epochs=5))
+        return metrics.point_scores(training.evaluate(model, test, TASK)[1], test.targets)["top1"]
+
+    assert score(train.targets) > 0.8
+    permuted = [score(np.random.default_rng(seed).permutation(train.targets)) for seed in range(8)]
+    assert abs(np.mean(permuted) - 1 / 3) < 0.12
+
+
+def test_a_batch_is_moved_in_time_by_no_more_than_the_settings_say(monkeypatch):
+    seen, logits = [], training.window_logits
+    monkeypatch.setattr(training, "window_logits", lambda *given: (seen.append(given[1]), logits(*given))[1])
+    train = tones(8, 0)
+    fit(settings=replace(SETTINGS, epochs=2, shift_seconds=0.01), train=train)
+    reach = int(0.01 * TASK.rate)
+    shifts = set()
+    for batch in (waves for waves in seen if len(waves) == 8):
+        moved = [
+            s for s in range(-reach, reach + 1) if np.array_equal(np.roll(batch, -s, axis=1), train.take(slice(None)))
+        ]
+        shifts.update(moved)
+    assert len(shifts) == 2

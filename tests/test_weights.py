@@ -1,0 +1,247 @@
+"""Weights come back unchanged or not at all: nothing altered, foreign or executable is loaded, nothing half-written."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from helpers import models, weights
+from helpers.tasks import TASKS
+
+TASK = TASKS["languages"]
+MEND = r"Get the file again \(git checkout, or the release\), or train with MODE='train'"
+INFO = {
+    "task": TASK.name, "classes": TASK.classes, "data": "demo", "data_digest": "ab" * 32, "seed": 7, "rate": 8_000,
+    "scores": {"top1": {"value": 0.6543, "low": 0.6, "high": 0.7, "n": 321, "chance": 1 / 6}},
+    "per_class": {"de": [0.25, 50], "pt": [0.875, 51]}, "per_class_metric": "recall", "parameters": 12_345,
+}  # fmt: skip
+
+
+def network(kind="MelCNN", seed=1, task=TASK):
+    config = models.config_for(task, kind, len(task.classes)) | ({"width": 4} if kind == "MelCNN" else {})
+    return models.build(config, seed), config
+
+
+def save(folder, name="mel_cnn", kind="MelCNN", task=TASK, seed=1):
+    model, config = network(kind, seed, task)
+    weights.save(folder, name, model, INFO | {"config": config, "task": task.name, "classes": task.classes})
+    return model.eval()
+
+
+def svm(multi_label=False):
+    """A small fitted SVM pipeline, and features to decide on."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.standard_normal((60, 5)), np.arange(60) % 3
+    if not multi_label:
+        return make_pipeline(StandardScaler(), SVC()).fit(features + labels[:, None], labels), features
+    tags = np.column_stack([labels == 0, labels > 0, np.ones(60)]).astype(int)  # the last tag is always there
+    with pytest.warns(UserWarning, match="present in all training"):
+        return make_pipeline(StandardScaler(), OneVsRestClassifier(SVC())).fit(features, tags), features
+
+
+def forge(folder, name="mel_cnn", **change):
+    """Change a description and make its digest fit the weights file again."""
+    path = folder / f"{name}.json"
+    info = json.loads(path.read_text()) | change
+    info["sha256"] = hashlib.sha256((folder / info["file"]).read_bytes()).hexdigest()
+    path.write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+@torch.no_grad()
+def test_a_network_comes_back_with_equal_logits(kind, task, tmp_path):
+    model = save(tmp_path / "new" / "folder", "net", kind, task)
+    found, info = weights.load(tmp_path / "new" / "folder", "net", task, task.classes)
+    wave = 0.1 * torch.randn(2, task.window_samples, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found(wave), model(wave))
+    assert not found.training
+    assert (info["seed"], tuple(info["classes"])) == (7, task.classes)
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {"net.pt", "net.json", "net.md"}
+    content = (tmp_path / "new" / "folder" / "net.pt").read_bytes()
+    assert (info["sha256"], info["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_an_svm_comes_back_with_equal_decisions(multi_label, tmp_path):
+    model, features = svm(multi_label)
+    digest = weights.save(tmp_path, "svm", model, INFO)
+    found, info = weights.load(tmp_path, "svm", TASK)
+    np.testing.assert_array_equal(found.decision_function(features), model.decision_function(features))
+    assert (info["file"], info["sha256"]) == ("svm.skops", digest)
+
+
+@pytest.mark.parametrize("place", [0, 1000, -1])
+@pytest.mark.parametrize("suffix", ["pt", "skops"])
+def test_one_changed_byte_is_refused(place, suffix, tmp_path):
+    save(tmp_path, "model") if suffix == "pt" else weights.save(tmp_path, "model", svm()[0], INFO)
+    path = tmp_path / f"model.{suffix}"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model.{suffix}: digest [0-9a-f]+…, expected [0-9a-f]+…\. {MEND}"):
+        weights.load(tmp_path, "model", TASK)
+
+
+def test_missing_files_are_named(tmp_path):
+    save(tmp_path)
+    (tmp_path / "mel_cnn.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"mel_cnn.pt: the weights are missing, only .* {MEND}"):
+        weights.load(tmp_path, "mel_cnn", TASK)
+    with pytest.raises(FileNotFoundError, match=rf"raw_cnn.json: no such weights \(there: mel_cnn\)\. {MEND}"):
+        weights.load(tmp_path, "raw_cnn", TASK)
+    with pytest.raises(FileNotFoundError, match=r"\(there: none\)"):
+        weights.load(tmp_path / "nowhere", "mel_cnn", TASK)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "null", '{"file": "mel_cnn.pt"}', b"\xff\xfe\x00"])
+def test_a_damaged_description_is_refused(text, tmp_path):
+    save(tmp_path)
+    (tmp_path / "mel_cnn.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=rf"mel_cnn.json: not a description of weights .* {MEND}"):
+        weights.load(tmp_path, "mel_cnn", TASK)
+
+
+@pytest.mark.parametrize("key", ["file", "sha256", "task", "classes", "config"])
+@pytest.mark.parametrize("wrong", ["absent", None, 5])
+def test_a_description_with_a_missing_or_senseless_entry_is_refused(key, wrong, tmp_path):
+    save(tmp_path)
+    info = json.loads((tmp_path / "mel_cnn.json").read_text()) | {key: wrong}
+    if wrong == "absent":
+        del info[key]
+    (tmp_path / "mel_cnn.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match="mel_cnn"):
+        weights.load(tmp_path, "mel_cnn", TASK, TASK.classes)
+
+
+@pytest.mark.parametrize("file", ["../mel_cnn.pt", "/mel_cnn.pt", "sub/mel_cnn.pt", "..", "", "mel_cnn.pkl", "mel_cnn"])
+def test_a_description_that_names_a_file_outside_or_of_another_kind_is_refused(file, tmp_path):
+    folder = tmp_path / "inside"
+    for copy in (tmp_path, folder, folder / "sub"):
+        save(copy)
+    (folder / "mel_cnn.json").write_text(json.dumps(weights.read_info(folder, "mel_cnn") | {"file": file}))
+    with pytest.raises(ValueError, match=r"mel_cnn.json: not a description of weights \(names the file "):
+        weights.load(folder, "mel_cnn", TASK)
+
+
+@pytest.mark.parametrize("classes", [("en", "es"), TASK.classes[::-1], (*TASK.classes, "it")])
+def test_weights_of_another_task_or_for_other_classes_or_in_another_order_are_refused(classes, tmp_path):
+    save(tmp_path)
+    with pytest.raises(ValueError, match=r"weights of task 'languages', expected 'nsynth'\. Choose the other TASK"):
+        weights.load(tmp_path, "mel_cnn", TASKS["nsynth"])
+    with pytest.raises(
+        ValueError, match=rf"weights for the classes de, en, .*; expected {', '.join(classes)}, in this"
+    ):
+        weights.load(tmp_path, "mel_cnn", TASK, classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"classes": [*TASK.classes, "it"]}, "7 classes"), ({"config": network("RawCNN")[1]}, "weights of RawCNN")],
+)
+def test_a_description_that_does_not_fit_its_weights_is_refused(change, words, tmp_path):
+    save(tmp_path)
+    forge(tmp_path, **change)
+    with pytest.raises(ValueError, match=rf"mel_cnn.*: .*{words}"):
+        weights.load(tmp_path, "mel_cnn", TASK)
+
+
+class Code:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("suffix", ["pt", "skops"])
+def test_code_in_a_weights_file_is_refused_and_does_not_run(zipped, suffix, tmp_path):
+    save(tmp_path)
+    path = tmp_path / f"mel_cnn.{suffix}"
+    torch.save({"weight": Code(tmp_path / "ran")}, path, _use_new_zipfile_serialization=zipped)
+    torch.load(path, weights_only=False)
+    (tmp_path / "ran").rmdir()  # so a careless loader does run it
+    forge(tmp_path, file=path.name)
+    with pytest.raises(ValueError, match=rf"mel_cnn.{suffix}: (not the weights of MelCNN|refused) "):
+        weights.load(tmp_path, "mel_cnn", TASK)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_svm_that_asks_for_an_untrusted_type_is_refused(tmp_path):
+    weights.save(tmp_path, "svm", make_pipeline(FunctionTransformer(os.getcwd), svm()[0]), INFO)
+    with pytest.raises(ValueError, match=r"svm.skops: refused \(it asks for .*getcwd.*\), expected an SVM"):
+        weights.load(tmp_path, "svm", TASK)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"PK\5\6" + bytes(18)], ids=["", "text", "empty zip"])
+@pytest.mark.parametrize("suffix", ["pt", "skops"])
+def test_a_file_that_is_no_weights_is_refused(content, suffix, tmp_path):
+    save(tmp_path)
+    (tmp_path / f"mel_cnn.{suffix}").write_bytes(content)
+    forge(tmp_path, file=f"mel_cnn.{suffix}")
+    with pytest.raises(ValueError, match=rf"mel_cnn.{suffix}: (not the weights|refused) .*{MEND}"):
+        weights.load(tmp_path, "mel_cnn", TASK)
+
+
+def full(function, after):
+    """`function` on a disk that is full after `after` calls; torch.save leaves a part behind."""
+    calls = []
+
+    def call(*given, **options):
+        calls.append(given)
+        if len(calls) > after:
+            if function is torch.save:
+                Path(given[1]).write_bytes(b"half")
+            raise OSError("no space left on device")
+        return function(*given, **options)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "after"),
+    [(torch, "save", 0), (weights, "card", 0), (Path, "write_text", 0), (Path, "write_text", 1), (os, "replace", 0)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_nothing_half_written_stays_when_saving_fails(module, name, after, tmp_path, monkeypatch):
+    old = save(tmp_path, "old")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for model in ("old", "new"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full(getattr(module, name), after))
+            with pytest.raises(OSError, match="no space left"):
+                save(tmp_path, model, seed=2)
+    assert {path.name for path in tmp_path.iterdir()} == before.keys()
+    assert not [name for name, content in before.items() if (tmp_path / name).read_bytes() != content]
+    found, _ = weights.load(tmp_path, "old", TASK)
+    assert all(torch.equal(value, old.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+def test_the_card_names_task_digest_and_scores(tmp_path):
+    save(tmp_path)
+    text, info = (tmp_path / "mel_cnn.md").read_text(), weights.read_info(tmp_path, "mel_cnn")
+    parts = ("# mel_cnn (languages-demo)", info["sha256"], "| top1 | 0.654 | 0.600 – 0.700 | 321 | 0.167 |", "Seed 7")
+    rows = ("| class | recall | test clips |", "| de | 0.25 | 50 |", "| pt | 0.88 | 51 |", "12,345 trained parameters")
+    assert not [part for part in (*parts, *rows, "8000 Hz", ", ".join(TASK.classes)) if part not in text]
+    assert ("rendered, not recorded" in text) != ("rendered, not recorded" in weights.card("x", info | {"data": "own"}))
+
+
+def test_find_prefers_weights_trained_on_the_data_then_the_first_root(tmp_path):
+    roots = [tmp_path / "out", tmp_path / "bundle"]
+    with pytest.raises(FileNotFoundError, match=r"no weights 'mel_cnn' in .*languages-mine or .*languages-mine\. Get"):
+        weights.find("mel_cnn", TASK, "mine", roots)
+    for folder in ("bundle/languages-demo", "out/languages-demo", "bundle/languages-mine", "out/languages-mine"):
+        save(tmp_path / folder)
+        assert weights.find("mel_cnn", TASK, "mine", roots) == tmp_path / folder
+    assert weights.find("mel_cnn", TASK, "other", roots) == tmp_path / "out/languages-demo"
