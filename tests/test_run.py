@@ -1,0 +1,116 @@
+"""python -m bundle run: parameters, failures, exit codes, what is kept; and the installer."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundle import install, results, run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(bundle: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the command as a user would, from any folder."""
+    environment = os.environ | {"PYTHONPATH": str(bundle)}
+    command = [sys.executable, "-m", "bundle", "run", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the bundle."""
+    for part in ("helpers", "notebooks", "weights", "bundle"):
+        shutil.copytree(ROOT / part, tmp_path / "bundle" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_a_failing_notebook_does_not_stop_the_others(copy, toy, tmp_path):
+    weights = copy / "weights/languages-demo/svm.skops"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    done = call(
+        copy, tmp_path, "--task", "languages", "--data", str(toy / "languages"), "--notebook", "01", "--notebook", "02"
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "svm.skops: digest" in done.stdout.splitlines()[-1]
+    assert "FAILED languages 02_baseline_svm: cell" in done.stdout
+    latest = copy / "runs/latest/languages"
+    assert json.loads((latest / "results/01_data_exploration.json").read_text())["task"] == "languages"
+    assert "<html" in (latest / "01_data_exploration.html").read_text()
+    assert not (latest / "results/02_baseline_svm.json").exists()
+
+
+def test_a_trained_run_can_be_kept(copy, toy, tmp_path):
+    before = {path: path.read_bytes() for path in (copy / "weights").rglob("*.pt")}
+    given = ("--task", "nsynth", "--data", str(toy / "nsynth"), "--mode", "train", "-p", "EPOCHS", "1")
+    done = call(copy, tmp_path, *given, "--notebook", "05", "--keep", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (copy / "weights/nsynth-nsynth/mel_cnn.pt").is_file()
+    assert (copy / "figures/nsynth-nsynth/05_models.png").is_file()
+    assert {path: path.read_bytes() for path in before} == before
+    kept = json.loads((copy / "report/results/nsynth-nsynth/05_evaluation.json").read_text())
+    value = kept["metrics"]["mel_cnn_top1"]["value"]
+    assert f"| nsynth | nsynth | mel_cnn | top-1 {value:.3f} (" in (copy / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-p", "EPOCH", "3"], "Unknown parameter EPOCH, expected one of"),
+        (["-p", "EPOCHS", "many"], "EPOCHS: found 'many' (str), expected int"),
+        (["--notebook", "07"], "No such notebook; there are 01_data_exploration"),
+        (["--data", "somewhere"], "name it with --task"),
+        (["-p", "MODE", "train"], "MODE and OUT are given with --task, --data, --mode and --out"),
+        (["--mode", "guess"], "invalid choice: 'guess'"),
+        (["--task", "birds"], "invalid choice: 'birds'"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_anything_runs(tmp_path, arguments, words):
+    done = call(ROOT, tmp_path, *arguments, "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_notebook_that_takes_too_long_is_ended(toy, tmp_path):
+    job = run.Job("01_data_exploration", {"TASK": "nsynth", "DATA": str(toy / "nsynth")}, tmp_path)
+    outcome = run.run_one(job, workers=1, minutes=0.01)
+    assert outcome.results is None
+    assert "took longer than 0.01 minutes" in outcome.error
+
+
+WANTED = ["torch==2.13.0", "torchaudio==2.11.0", "numpy==2.4.6", "skops==0.16.0", "papermill==2.7.0"]
+
+
+@pytest.mark.parametrize(
+    ("installed", "missing_only", "expected"),
+    [
+        ({}, False, WANTED),
+        ({}, True, WANTED),
+        ({"torch": "2.8.0+cu126", "torchaudio": "2.8.0"}, False, WANTED[2:]),
+        ({"torch": "2.13.0"}, False, WANTED[1:]),
+        ({"torch": "2.5.1", "torchaudio": "2.5.1"}, False, WANTED),
+        ({"torch": "2.8.0", "torchaudio": "2.8.0", "numpy": "2.0.2", "skops": "0.11"}, True, WANTED[3:]),
+        ({"torch": "2.5.1", "numpy": "2.0.2"}, True, [WANTED[0], WANTED[1], *WANTED[3:]]),
+    ],
+)
+def test_what_is_installed_is_kept_where_that_is_safe(installed, missing_only, expected):
+    assert install.to_install(WANTED, installed, missing_only) == expected
+
+
+def test_the_readme_shows_the_committed_results():
+    readme = (ROOT / "README.md").read_text()
+    assert results.with_table(readme, results.table(ROOT / "report/results")) == readme
+    assert readme.count("| rendered demo |") >= 15
+
+
+def test_a_table_without_results_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no results, expected"):
+        results.table(tmp_path)
