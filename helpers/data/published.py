@@ -1,0 +1,113 @@
+"""What the data sets' publishers say of them: addresses, digests, numbers of clips, and known faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Files to fetch and what they give.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        File names below the source's address; several are the pieces of one zip.
+    gives : tuple of str
+        Names in the folder when unpacked; a single part of the same name is no archive and is used as it is.
+    digest : str
+        "algorithm:hexadecimal" as published, for an archive of one part; "" where none was.
+    """
+
+    parts: tuple[str, ...]
+    gives: tuple[str, ...]
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's data are published. Without an address (`base`), `note` says whom to ask for the files."""
+
+    base: str
+    archives: tuple[Archive, ...]
+    note: str = ""
+
+
+def _nsynth(split: str, md5: str) -> Archive:
+    return Archive((f"nsynth-{split}.jsonwav.tar.gz",), (f"nsynth-{split}",), f"md5:{md5}")
+
+
+SOURCES = {
+    # MD5 as published by the HEAR benchmark: hearbenchmark/hear-preprocess, hearpreprocess/nsynth_pitch.py
+    "nsynth": Source("http://download.magenta.tensorflow.org/datasets/nsynth", (
+        _nsynth("test", "5e6f8719bf7e16ad0a00d518b78af77d"),
+        _nsynth("valid", "87e94a00a19b6dbc99cf6d4c0c0cae87"),
+        _nsynth("train", "fde6665a93865503ba598b9fac388660"),
+    )),
+    "magnatagatune": Source("https://mirg.city.ac.uk/datasets/magnatagatune", (
+        Archive(("annotations_final.csv",), ("annotations_final.csv",)),
+        Archive(("clip_info_final.csv",), ("clip_info_final.csv",)),
+        Archive(("mp3.zip.001", "mp3.zip.002", "mp3.zip.003"), tuple("0123456789abcdef")),
+    )),
+    "languages": Source("", tuple(Archive((name,), (name,), digest) for name, digest in (
+        ("inputs_train_fp16.npy", "sha256:abbb924c7a563cd0fb40a3179b4f37c85bdfbedd16b0be032f989ab6dfbe97fb"),
+        ("targets_train_int8.npy", ""),
+        ("inputs_test_fp16.npy", "sha256:9713b1488b9e8c98d4088a8a35e690f787bd447c8d0cb331716371896222f301"),
+        ("targets_test_int8.npy", ""),
+    )), "The course gives its language arrays to its students; they have no public address."),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a complete copy of one layout holds.
+
+    Attributes
+    ----------
+    splits : dict of str to int
+        Clips per split; a name with a folder in front of its clips ("nsynth-train") stands for that folder.
+    classes : dict of str to dict of str to int
+        Clips per class for the splits where they are published; under "", of all splits together.
+    rate : int
+        Sampling rate of the files in Hz; 0: the task's.
+    faults : dict of str to str
+        What a clip's name begins with, and what is known to be wrong with it.
+    pitched : bool
+        Every clip is a note, so one that is noise all through is a fault.
+    """
+
+    splits: dict[str, int]
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    rate: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+    pitched: bool = False
+
+
+EMPTY_MP3S = (
+    "6/norine_braun-now_and_zen-08-gently-117-146",
+    "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233",
+    "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_couperin-88-117",
+)
+# magenta/magenta issue 2092 names the first and the last of 71 notes: all of this instrument from pitch 84 to 108
+NOISE_NOTES = {
+    f"nsynth-test/brass_acoustic_046-{pitch:03d}-": "noise (magenta/magenta issue 2092)" for pitch in range(84, 109)
+}
+# By `Listing.layout`. NSynth: Engel et al. 2017, table of families; MagnaTagATune: Law et al. 2009, parts 0-b, c, d-f
+COUNTS = {
+    "NSynth": Counts(
+        {"nsynth-train": 289_205, "nsynth-valid": 12_678, "nsynth-test": 4_096},
+        {"": {"bass": 68_955, "brass": 13_830, "flute": 9_423, "guitar": 35_423, "keyboard": 54_991, "mallet": 35_066,
+              "organ": 36_577, "reed": 14_866, "string": 20_594, "synth_lead": 5_501, "vocal": 10_753}},
+        rate=16_000, faults=NOISE_NOTES, pitched=True,
+    ),
+    "MagnaTagATune, original": Counts(
+        {"train": 18_709, "valid": 1_825, "test": 5_329}, rate=16_000,
+        faults={name: "published empty" for name in EMPTY_MP3S},
+    ),
+    "MagnaTagATune, Bristol": Counts({"train and valid": 16_963, "test": 4_392}),
+    "course arrays": Counts(
+        {"train": 6_000, "test": 1_200},
+        {"train": dict.fromkeys(("de", "en", "es", "fr", "nl", "pt"), 1_000),
+         "test": dict.fromkeys(("de", "en", "es", "fr", "nl", "pt"), 200)},
+    ),
+}  # fmt: skip
