@@ -13,6 +13,24 @@ LOG_FLOOR = 1e-6  # added before the logarithm: -60 dB below a band of unit powe
 MFCCS = 20
 
 
+class Level(nn.Module):
+    """Bring a window to unit root-mean-square, or by a fixed gain where the level is part of the label.
+
+    Input and output  wave  (batch, samples)  float32
+    """
+
+    def __init__(self, keep: bool):
+        super().__init__()
+        self.keep = keep
+        self.register_buffer("gain", torch.tensor(10.0))  # 1 / 0.1, a usual level of music at full scale
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        if self.keep:
+            return wave * self.gain
+        wave = wave - wave.mean(dim=-1, keepdim=True)
+        return wave / (wave.square().mean(dim=-1, keepdim=True).sqrt() + 1e-5)
+
+
 class MelSpectrogram(nn.Module):
     """Power of a waveform in mel bands (Slaney's scale and normalisation, as in librosa), centred Hann frames.
 
@@ -22,7 +40,7 @@ class MelSpectrogram(nn.Module):
 
     def __init__(self, rate: int, n_fft: int, hop: int, mels: int, log: bool = True):
         super().__init__()
-        self.n_fft, self.hop, self.log = n_fft, hop, log
+        self.n_fft, self.hop, self.log, self.floor = n_fft, hop, log, LOG_FLOOR
         filters = import_torchaudio().functional.melscale_fbanks(
             n_fft // 2 + 1, 0.0, rate / 2, mels, rate, norm="slaney", mel_scale="slaney"
         )
@@ -37,8 +55,25 @@ class MelSpectrogram(nn.Module):
             wave, self.n_fft, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True
         )  # (batch, bins, frames)
         power = spectrum.real.square() + spectrum.imag.square()
-        mel = torch.matmul(self.filters, power)  # (batch, mels, frames)
-        return torch.log(mel + LOG_FLOOR) if self.log else mel
+        if torch.jit.is_scripting():
+            mel = torch.matmul(self.filters, power)  # (batch, mels, frames)
+        else:
+            with torch.autocast(power.device.type, enabled=False):  # quiet bands would drown in bfloat16's rounding
+                mel = torch.matmul(self.filters, power)
+        return torch.log(mel + self.floor) if self.log else mel
+
+
+def stripes(mel: torch.Tensor, axis: int, share: float) -> torch.Tensor:
+    """Zeros for one random stripe of a clip's bands (axis 1) or frames (axis 2), ones elsewhere, to multiply by.
+
+    SpecAugment: Park et al. 2019, section 2. `mel` is (batch, mels, frames); a stripe is up to `share` wide.
+    """
+    size = mel.shape[axis]
+    width = torch.rand(len(mel), 1, device=mel.device) * share * size
+    start = torch.rand(len(mel), 1, device=mel.device) * (size - width)
+    place = torch.arange(size, device=mel.device)[None]
+    keep = (place < start) | (place >= start + width)  # (batch, size)
+    return keep.to(mel.dtype).unsqueeze(3 - axis)
 
 
 def mel_db(wave: np.ndarray, rate: int, n_fft: int = 2048, hop: int = 512, mels: int = 128) -> np.ndarray:
@@ -64,7 +99,7 @@ def mel_db(wave: np.ndarray, rate: int, n_fft: int = 2048, hop: int = 512, mels:
 
 
 def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
-    """Describe each clip by statistics over time: mean and deviation of log-mels, MFCCs and their changes.
+    """Describe each clip by statistics over time: of log-mels, MFCCs, their changes, and how MFCCs move together.
 
     Parameters
     ----------
@@ -75,7 +110,7 @@ def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
 
     Returns
     -------
-    features : ndarray, shape (clips, 2 * mels + 4 * 20), float32
+    features : ndarray, shape (clips, 5 * mels + 4 * 20 + 190), float32
     """
     n_fft, hop, mels = task.mel
     front = MelSpectrogram(task.rate, n_fft, hop, mels)
@@ -90,8 +125,12 @@ def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
             parts = [
                 log_mel.mean(-1),
                 _deviation(log_mel),
+                log_mel.amax(-1),
+                log_mel.amin(-1),
+                _skewness(log_mel),
                 mfcc.mean(-1),
                 _deviation(mfcc),
+                _correlations(mfcc),
                 _deviation(change),
                 change.abs().mean(-1),
             ]
@@ -102,6 +141,20 @@ def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
 def _deviation(frames: torch.Tensor) -> torch.Tensor:
     """Standard deviation over time, zero for a single frame."""
     return frames.std(dim=-1, correction=0)
+
+
+def _skewness(frames: torch.Tensor) -> torch.Tensor:
+    """Whether a band is loud for short (positive) or soft for short (negative); zero for a single frame."""
+    centred = frames - frames.mean(dim=-1, keepdim=True)
+    return centred.pow(3).mean(-1) / (_deviation(frames).pow(3) + 1e-3)
+
+
+def _correlations(frames: torch.Tensor) -> torch.Tensor:
+    """How rows move together over time, (batch, rows * (rows - 1) / 2)."""
+    scaled = (frames - frames.mean(dim=-1, keepdim=True)) / (_deviation(frames)[..., None] + 1e-3)
+    matrix = torch.matmul(scaled, scaled.transpose(1, 2)) / frames.shape[-1]  # (batch, rows, rows)
+    row, column = torch.triu_indices(frames.shape[1], frames.shape[1], offset=1)
+    return matrix[:, row, column]
 
 
 def _dct(mels: int) -> torch.Tensor:

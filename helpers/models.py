@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from helpers.audio import split_windows
-from helpers.features import MelSpectrogram
+from helpers.deep_models import SampleCNN, ShortChunkCNN
+from helpers.features import Level, MelSpectrogram, stripes
 from helpers.tasks import Task
 
 # (length, stride) in samples, and the macro ROC-AUC on raw audio that Dieleman & Schrauwen 2014, table 1, give for it
@@ -21,24 +22,6 @@ PUBLISHED_ROWS = {
     (512, 256): 0.8408,
     (256, 256): 0.8487,
 }
-
-
-class Level(nn.Module):
-    """Bring a window to unit root-mean-square, or by a fixed gain where the level is part of the label.
-
-    Input and output  wave  (batch, samples)  float32
-    """
-
-    def __init__(self, keep: bool):
-        super().__init__()
-        self.keep = keep
-        self.register_buffer("gain", torch.tensor(10.0))  # 1 / 0.1, a usual level of music at full scale
-
-    def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        if self.keep:
-            return wave * self.gain
-        wave = wave - wave.mean(dim=-1, keepdim=True)
-        return wave / (wave.square().mean(dim=-1, keepdim=True).sqrt() + 1e-5)
 
 
 class RawCNN(nn.Module):
@@ -130,6 +113,11 @@ class MelCNN(nn.Module):
         Batch normalisation after each convolution.
     dropout : float
         Before the last layer.
+    mask : float
+        While training, hide one stripe of bands and one of frames, each up to this share (`features.stripes`).
+    remove_mean : bool
+        Subtract each band's mean over the window: a microphone's colour goes, and so does a steady timbre (cepstral
+        mean normalisation, Atal 1974).
     """
 
     def __init__(
@@ -144,8 +132,11 @@ class MelCNN(nn.Module):
         width: int = 16,
         batch_norm: bool = True,
         dropout: float = 0.3,
+        mask: float = 0.0,
+        remove_mean: bool = False,
     ):
         super().__init__()
+        self.mask, self.remove_mean = mask, remove_mean
         self.level = Level(keep_level)
         self.front = MelSpectrogram(rate, n_fft, hop, mels, log)
         self.standardise = nn.BatchNorm1d(mels, affine=False)
@@ -161,13 +152,21 @@ class MelCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        mel = self.standardise(self.front(self.level(wave)))  # (batch, mels, frames)
+        mel = self.front(self.level(wave))  # (batch, mels, frames)
+        if self.remove_mean:
+            mel = mel - mel.mean(dim=2, keepdim=True)
+        mel = self.standardise(mel)
+        if self.training and self.mask > 0:
+            mel = mel * stripes(mel, 1, self.mask) * stripes(mel, 2, self.mask)
         hidden = self.blocks(mel[:, None]).mean(dim=2)  # (batch, 7 * width, frames / 8)
         pooled = torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)  # (batch, 14 * width)
         return self.head(pooled)  # (batch, classes)
 
+    def extra_repr(self) -> str:
+        return f"mask={self.mask}, remove_mean={self.remove_mean}"
 
-KINDS = {"RawCNN": RawCNN, "MelCNN": MelCNN}
+
+KINDS = {"RawCNN": RawCNN, "MelCNN": MelCNN, "SampleCNN": SampleCNN, "ShortChunkCNN": ShortChunkCNN}
 
 
 def config_for(task: Task, kind: str, classes: int, **options) -> dict:
@@ -177,7 +176,7 @@ def config_for(task: Task, kind: str, classes: int, **options) -> dict:
     ----------
     task : Task
     kind : str
-        "RawCNN" or "MelCNN".
+        A key of `KINDS`.
     classes : int
         Number of labels, after a choice of CLASSES.
     **options
@@ -186,8 +185,10 @@ def config_for(task: Task, kind: str, classes: int, **options) -> dict:
     config = {"kind": kind, "classes": classes, "keep_level": task.keep_level}
     if kind == "RawCNN":
         config["window_samples"] = task.window_samples
-    else:
+    elif kind == "MelCNN":
         config |= {"rate": task.rate} | dict(zip(("n_fft", "hop", "mels"), task.mel, strict=True))
+    elif kind == "ShortChunkCNN":
+        config["rate"] = task.rate
     return config | options
 
 

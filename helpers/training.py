@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
-import time
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +13,13 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from helpers import metrics
+from helpers.augment import Augment, distort, mixup
+from helpers.checkpoint import EPOCH_CURVES, STEP_CURVES, Run, copy_weights, identity_of
 from helpers.data.pack import Pack
 from helpers.models import to_probabilities, window_logits
 from helpers.tasks import Task
 
-STEP_CURVES = ("step", "train_loss", "valid_loss")
-EPOCH_CURVES = ("epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score", "epoch_valid_score")
-PROBE_CLIPS = 96  # validation clips, always the same, whose loss is followed between epochs
+PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed between epochs
 EVERY = 10  # steps between two points of the loss curves
 
 
@@ -37,9 +32,10 @@ class Settings:
     learning_rate: float = 5e-3  # at its highest
     weight_decay: float = 1e-2
     seed: int = 0  # of batch order and dropout; `models.build` seeds the network's own weights
-    shift_seconds: float = 0.1  # each batch is moved in time by up to this, circularly, so that no model counts samples
+    augment: Augment = field(default_factory=Augment)  # how the batch is changed
+    balance: str = ""  # "loss": rare classes weigh more; "classes" or "groups": each is drawn equally often
     devices: int = 1  # how many; Fabric takes GPUs where there are any
-    precision: str = "32-true"  # Fabric's name for it: "bf16-mixed" …
+    precision: str = "auto"  # "bf16-mixed" where the device computes in it, else "32-true"; or Fabric's name for it
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,11 @@ class Fit:
         Counted from 1.
     curves : dict of str to list of float
         "step", "train_loss", "valid_loss" every 10 steps (training: mean of those steps; validation: on a fixed probe
-        of at most 96 clips), and per epoch "epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score",
+        of at most 48 clips), and per epoch "epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score",
         "epoch_valid_score" (the task's headline metric; training: of the windows as they were seen).
     seconds : float
+    precision : str
+        That was used.
     """
 
     best: dict
@@ -64,14 +62,58 @@ class Fit:
     best_epoch: int
     curves: dict
     seconds: float
+    precision: str
 
 
-def loss_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss_of(logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Mean loss over windows: `logits` (clips, windows, classes), `targets` (clips,) or (clips, classes)."""
     repeated = targets.repeat_interleave(logits.shape[1], dim=0)  # every window has its clip's labels
     if targets.ndim == 1:
-        return functional.cross_entropy(logits.flatten(0, 1), repeated)
-    return functional.binary_cross_entropy_with_logits(logits.flatten(0, 1), repeated)
+        return functional.cross_entropy(logits.flatten(0, 1), repeated, weight)
+    return functional.binary_cross_entropy_with_logits(logits.flatten(0, 1), repeated, pos_weight=weight)
+
+
+def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
+    """What a clip of each class, or a positive of each tag, weighs in the loss, so that all count the same.
+
+    `targets` (clips,) or (clips, classes); a tag's weight is at most 20, and 1 where it has no positives.
+    """
+    if targets.ndim == 1:
+        counts = np.bincount(targets, minlength=classes)
+        return (len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
+    positive = targets.sum(axis=0)
+    return np.where(positive, np.clip((len(targets) - positive) / np.maximum(positive, 1), 1, 20), 1).astype(np.float32)
+
+
+def draw_order(train: Pack, balance: str, draw: np.random.Generator) -> np.ndarray:
+    """The clips of one epoch, in order: each once, or as many drawn with every class or group equally likely."""
+    if balance not in ("", "loss", "classes", "groups"):
+        raise ValueError(f"balance: found {balance!r}, expected '', 'loss', 'classes' or 'groups'.")
+    if balance in ("", "loss"):
+        return draw.permutation(len(train))
+    if balance == "classes" and train.targets.ndim == 2:
+        chance = (train.targets / np.maximum(train.targets.sum(axis=0), 1)).sum(axis=1)  # rare tags weigh more
+    else:
+        _, of_clip, counts = np.unique(
+            train.targets if balance == "classes" else train.groups, return_inverse=True, return_counts=True
+        )
+        chance = 1 / counts[of_clip]
+    return draw.choice(len(train), len(train), p=chance / chance.sum())
+
+
+def with_tuned(config: dict, settings: Settings, tuned: dict[str, float]) -> tuple[dict, Settings]:
+    """Put tuned numbers where they belong: fields of `Settings` there, all others among the network's options."""
+    ours = {field.name for field in fields(Settings)}
+    changed = replace(settings, **{name: value for name, value in tuned.items() if name in ours})
+    return config | {name: value for name, value in tuned.items() if name not in ours}, changed
+
+
+def best_precision() -> str:
+    """ "bf16-mixed" where GPU or CPU has units for bfloat16, else "32-true"."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    able = torch.cpu.get_capabilities()
+    return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
 
 
 @torch.no_grad()
@@ -94,14 +136,22 @@ def train_epoch(fabric, network, optimizer, schedule, train, task, settings, epo
     network.train()
     losses, probabilities, targets = [], [], []
     draw = np.random.default_rng([settings.seed, epoch])
-    order, reach = draw.permutation(len(train)), int(settings.shift_seconds * task.rate)
+    order = draw_order(train, settings.balance, draw)
+    weight = None
     mine = order[: len(order) // fabric.world_size * fabric.world_size][fabric.global_rank :: fabric.world_size]
     for start in range(0, len(mine), settings.batch):
         clips = np.sort(mine[start : start + settings.batch])  # sorted: read the memory map forwards
-        waves = np.roll(train.take(clips), draw.integers(-reach, reach + 1), axis=1)  # (clips, samples)
+        waves = distort(train.take(clips), task.rate, settings.augment, draw)  # (clips, samples)
         target = torch.from_numpy(train.targets[clips]).to(fabric.device)
+        share, other = mixup(len(clips), settings.augment, draw)
+        if share < 1:
+            waves = np.float32(share) * waves + np.float32(1 - share) * waves[other]
         logits = window_logits(network, waves, task)  # (clips, windows, classes)
-        loss = loss_of(logits, target)
+        if settings.balance == "loss" and weight is None:
+            weight = torch.from_numpy(class_weights(train.targets, logits.shape[-1])).to(fabric.device)
+        loss = loss_of(logits, target, weight)
+        if share < 1:
+            loss = share * loss + (1 - share) * loss_of(logits, target[other], weight)
         optimizer.zero_grad()
         fabric.backward(loss)
         optimizer.step()
@@ -141,13 +191,14 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
         raise ValueError(f"EPOCHS, batch, learning rate: expected positive numbers, found {settings}.")
     if set(train.digests) & set(valid.digests):
         raise ValueError("training and validation share recordings, expected none. Remove the duplicates.")
-    fabric = Fabric(accelerator="auto", devices=settings.devices, precision=settings.precision)
+    precision = best_precision() if settings.precision == "auto" else settings.precision
+    fabric = Fabric(accelerator="auto", devices=settings.devices, precision=precision)
     fabric.launch()
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     network, optimizer = fabric.setup(model, optimizer)
     steps = -(-(len(train) // fabric.world_size) // settings.batch)  # per epoch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.epochs * steps)
-    run = _Run(folder, model, optimizer, schedule, _identity(model, train, valid, task, settings))
+    run = Run(folder, model, optimizer, schedule, identity_of(model, train, valid, task, settings))
     probe = valid.select(np.random.default_rng(0).permutation(len(valid))[:PROBE_CLIPS])
     progress = tqdm(total=settings.epochs * steps, initial=run.epoch * steps, desc="train", unit="step", disable=None)
     with torch.random.fork_rng(), progress:
@@ -170,80 +221,4 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
             progress.set_postfix(epoch=epoch + 1, train=f"{loss:.3f}", valid=f"{valid_loss:.3f}")
             run.end_epoch(scored[1], valid_loss, write=fabric.is_global_zero)
     run.finish()
-    return Fit(run.best, copy_weights(model), run.best_epoch, run.curves, run.seconds)
-
-
-def copy_weights(model: nn.Module) -> dict:
-    """The model's state on the CPU, detached from it."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def _identity(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settings) -> str:
-    """Digest of all that decides how training goes: only a run that would go the same way is continued."""
-    digest = hashlib.sha256(f"{settings} {task} {model}".encode())
-    for value in copy_weights(model).values():
-        digest.update(value.numpy().tobytes())
-    for pack in (train, valid):
-        digest.update("".join(pack.digests).encode() + pack.targets.tobytes())
-    return digest.hexdigest()
-
-
-class _Run:
-    """What a training run must remember to continue after an interruption as if there had been none."""
-
-    KEPT = ("epoch", "best", "best_merit", "best_epoch", "curves", "seconds", "random_state")
-
-    def __init__(self, folder, model, optimizer, schedule, identity):
-        self.parts, self.identity = (model, optimizer, schedule), identity
-        self.epoch, self.best, self.best_merit, self.best_epoch = 0, {}, (), 0
-        self.curves = {name: [] for name in STEP_CURVES + EPOCH_CURVES}
-        self.seconds, self.random_state, self.log = 0.0, None, None
-        self.path = folder / "checkpoint.pt" if folder else None
-        if folder:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
-
-            folder.mkdir(parents=True, exist_ok=True)
-            self._resume()
-            self.log = SummaryWriter(str(folder / "tensorboard"))
-        self.started = time.perf_counter() - self.seconds
-
-    def _resume(self):
-        if not self.path.is_file():
-            return
-        try:
-            stored = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file may raise anything: start anew, and say so
-            warnings.warn(f"{self.path}: not a checkpoint ({type(error).__name__}); training starts anew", stacklevel=4)
-            return
-        if stored["identity"] != self.identity:
-            return  # other settings, model or data: start anew
-        for part, state in zip(self.parts, stored["parts"], strict=True):
-            part.load_state_dict(state)
-        for name in self.KEPT:
-            setattr(self, name, stored[name])
-
-    def add(self, step, row):
-        for name, value in row:
-            self.curves[name].append(value)
-            if self.log:
-                self.log.add_scalar(name, value, step)
-
-    def end_epoch(self, score, loss, write):
-        """Remember the best weights so far, and write the checkpoint under its name when complete."""
-        # By score, and by loss among equal scores: of an overconfident network the loss rises while it still learns
-        merit = (score, -loss) if math.isfinite(score) else (-math.inf, -loss)
-        if merit > self.best_merit:
-            self.best, self.best_merit, self.best_epoch = copy_weights(self.parts[0]), merit, self.epoch + 1
-        self.epoch += 1
-        self.seconds, self.random_state = time.perf_counter() - self.started, torch.get_rng_state()
-        if self.path and write:
-            stored = {name: getattr(self, name) for name in self.KEPT} | {"identity": self.identity}
-            temporary = self.path.with_suffix(f".{os.getpid()}")
-            torch.save(stored | {"parts": [part.state_dict() for part in self.parts]}, temporary)
-            os.replace(temporary, self.path)
-
-    def finish(self):
-        if self.log:
-            self.log.close()
-        if self.path:
-            self.path.unlink(missing_ok=True)
+    return Fit(run.best, copy_weights(model), run.best_epoch, run.curves, run.seconds, precision)

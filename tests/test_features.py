@@ -80,7 +80,7 @@ def test_mel_filters_are_torchaudios_and_travel_with_the_weights():
 def test_pooled_features_do_not_change_with_the_batch(task):
     waves = noise(37, 8_000)  # more than the 32 that are described at a time
     together = features.pooled(waves, task)
-    assert together.shape == (37, 2 * task.mel[2] + 4 * features.MFCCS)
+    assert together.shape == (37, 5 * task.mel[2] + 4 * features.MFCCS + 190)
     assert together.dtype == np.float32
     alone = np.concatenate([features.pooled(wave[None], task) for wave in waves])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)

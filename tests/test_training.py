@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers import experiment, metrics, models, training
+from helpers.augment import Augment
 from helpers.data import Dataset
 from helpers.data.pack import Pack, digest_rows
 from helpers.tasks import TASKS
@@ -109,6 +110,8 @@ CHANGES = {
     "stride": {"kind": "RawCNN", "stride": 32},
     "dropout": {"dropout": 0.0},
     "logarithm": {"log": False},
+    "mask": {"mask": 0.2},
+    "augmentation": {"settings": replace(SETTINGS, augment=Augment(noise=0.5))},
 }
 
 
@@ -129,7 +132,9 @@ def test_no_checkpoint_is_left_at_the_end(tmp_path):
 
 @both
 def test_loss_goes_down_until_a_few_clips_are_known_by_heart(kind):
-    curves = fit(kind, replace(SETTINGS, epochs=60, shift_seconds=0.0), train=tones(12, 0), dropout=0.0).curves
+    curves = fit(
+        kind, replace(SETTINGS, epochs=60, augment=Augment(shift_seconds=0.0)), train=tones(12, 0), dropout=0.0
+    ).curves
     assert curves["epoch_train_loss"][-1] < 0.2 * curves["epoch_train_loss"][0]
     assert curves["epoch_train_score"][-1] == 1
 
@@ -143,7 +148,7 @@ def best_epoch(curves):
 def test_the_best_epoch_is_the_one_of_best_validation_score():
     model, train, valid = network(dropout=0.0), tones(24, 0), tones(20, 1)
     train = replace(train, targets=np.random.default_rng(0).permutation(train.targets))  # the longer, the worse
-    done = training.fit(model, train, valid, TASK, replace(SETTINGS, epochs=8))
+    done = training.fit(model, train, valid, TASK, replace(SETTINGS, epochs=8, precision="32-true"))
     losses = done.curves["epoch_valid_loss"]
     assert all(torch.equal(value, done.last[name]) for name, value in model.state_dict().items())
     assert done.best_epoch == best_epoch(done.curves) < 8
@@ -262,7 +267,7 @@ def test_a_batch_is_moved_in_time_by_no_more_than_the_settings_say(monkeypatch):
     seen, logits = [], training.window_logits
     monkeypatch.setattr(training, "window_logits", lambda *given: (seen.append(given[1]), logits(*given))[1])
     train = tones(8, 0)
-    fit(settings=replace(SETTINGS, epochs=2, shift_seconds=0.01), train=train)
+    fit(settings=replace(SETTINGS, epochs=2, augment=Augment(shift_seconds=0.01)), train=train)
     reach = int(0.01 * TASK.rate)
     shifts = set()
     for batch in (waves for waves in seen if len(waves) == 8):

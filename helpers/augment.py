@@ -1,0 +1,90 @@
+"""Change a batch of waveforms while training, so that a network meets more rooms and microphones than were recorded.
+
+All of it is random within bounds that `Augment` gives, and drawn from a generator of the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+KNOTS = 8  # points of the equaliser's curve, evenly on a logarithmic frequency axis
+LOWEST_HZ = 50.0
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How strongly a batch is changed; 0 leaves it alone."""
+
+    shift_seconds: float = 0.1  # move a batch in time by up to this, circularly, so that no model counts samples
+    level_db: float = 0.0  # gain of a clip, up or down by up to this
+    equaliser_db: float = 0.0  # raise or lower parts of a clip's spectrum, smoothly, by up to this
+    band_limit: float = 0.0  # share of clips that lose what lies below and above two random corners
+    speed: float = 0.0  # play a clip faster or slower by up to this share; its pitch changes with it
+    noise: float = 0.0  # share of clips with coloured noise, 5 to 30 dB below them
+    mixup: float = 0.0  # lay two clips and their labels over each other: alpha of Zhang et al. 2018, section 2
+
+
+def distort(waves: np.ndarray, rate: int, augment: Augment, draw: np.random.Generator) -> np.ndarray:
+    """Everything but mixup.
+
+    Parameters
+    ----------
+    waves : ndarray, shape (clips, samples), float32
+    rate : int
+        In Hz.
+    augment : Augment
+    draw : numpy Generator
+
+    Returns
+    -------
+    ndarray, shape (clips, samples), float32
+    """
+    reach = int(augment.shift_seconds * rate)
+    waves = np.roll(waves, draw.integers(-reach, reach + 1), axis=1)
+    if augment.speed:
+        waves = np.stack([_play(wave, 1 + draw.uniform(-augment.speed, augment.speed)) for wave in waves])
+    if augment.equaliser_db or augment.band_limit or augment.noise:
+        waves = _filter(waves, rate, augment, draw)
+    if augment.level_db:
+        waves = waves * 10 ** (draw.uniform(-augment.level_db, augment.level_db, (len(waves), 1)) / 20)
+    return waves.astype(np.float32, copy=False)
+
+
+def mixup(clips: int, augment: Augment, draw: np.random.Generator) -> tuple[float, np.ndarray]:
+    """Weight of every clip of a batch, and which clip is laid over it with the rest of the weight."""
+    if not augment.mixup:
+        return 1.0, np.arange(clips)
+    return float(draw.beta(augment.mixup, augment.mixup)), draw.permutation(clips)
+
+
+def _play(wave: np.ndarray, factor: float) -> np.ndarray:
+    """The wave read at `factor` times its speed, linearly interpolated, from its start again where it ends."""
+    return np.interp(np.arange(len(wave)) * factor, np.arange(len(wave)), wave, period=len(wave)).astype(np.float32)
+
+
+def _filter(waves: np.ndarray, rate: int, augment: Augment, draw: np.random.Generator) -> np.ndarray:
+    """Equaliser, band limits and noise, in one pass through the spectrum."""
+    clips, samples = waves.shape
+    size = fft.next_fast_len(samples, real=True)
+    frequency = np.maximum(fft.rfftfreq(size, 1 / rate), LOWEST_HZ)
+    octave = np.log2(frequency / LOWEST_HZ).astype(np.float32)
+    gain_db = np.zeros((clips, len(frequency)), np.float32)
+    if augment.equaliser_db:
+        knots = np.linspace(0, octave[-1], KNOTS)
+        for row, heights in zip(gain_db, draw.uniform(-1, 1, (clips, KNOTS)) * augment.equaliser_db, strict=True):
+            row += np.interp(octave, knots, heights)
+    limited = np.flatnonzero(draw.random(clips) < augment.band_limit)
+    for clip in limited:  # corners from 50 to 400 Hz and from the upper octave and a half; 24 dB per octave beyond
+        low, high = draw.uniform(0, 3), octave[-1] - draw.uniform(0, 1.5)
+        gain_db[clip] -= 24 * (np.maximum(low - octave, 0) + np.maximum(octave - high, 0))
+    spectrum = fft.rfft(waves, size, axis=1) * (10 ** (gain_db / 20))
+    noisy = np.flatnonzero(draw.random(clips) < augment.noise)
+    for clip in noisy:
+        noise = frequency ** (-draw.uniform(0, 1)) * np.exp(2j * np.pi * draw.random(len(frequency)))  # white to brown
+        power = 2 * np.square(np.abs(noise)).sum() / size**2  # of its waveform, by Parseval's theorem
+        level = np.sqrt(np.mean(np.square(waves[clip]))) * 10 ** (-draw.uniform(5, 30) / 20)
+        spectrum[clip] += noise * (level / np.sqrt(power))
+    return fft.irfft(spectrum, size, axis=1)[:, :samples]
