@@ -7,26 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn import metrics
 
-RESAMPLES = 1000
-LEVEL = 0.95  # of every interval
-
-
-def top_k(probabilities: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
-    """Whether the true class is among the `k` most probable, (clips,) bool; equal scores count against the model.
-
-    Parameters
-    ----------
-    probabilities : ndarray, shape (clips, classes)
-    targets : ndarray, shape (clips,), int
-    k : int
-    """
-    true = np.take_along_axis(probabilities, targets[:, None], axis=1)
-    return ((probabilities >= true).sum(axis=1) <= k) & np.isfinite(true[:, 0])
-
-
-def scorable(targets: np.ndarray) -> np.ndarray:
-    """Columns that hold both a 0 and a 1, (classes,) bool: only they have a ROC curve."""
-    return (targets.max(axis=0) > 0) & (targets.min(axis=0) < 1)
+from helpers import resampling
+from helpers.resampling import BALANCED, scorable, top_k
 
 
 def per_tag(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,16 +62,67 @@ def scores(
     values = point_scores(probabilities, targets)
     if np.isnan(list(values.values())).any():
         return {}
-    if targets.ndim == 1:
-        chance = {name: min(1.0, int(name[3:]) / probabilities.shape[1]) for name in values}
-    else:
-        chance = {"roc_auc": 0.5, "pr_auc": float(targets[:, scorable(targets)].mean())}
-    drawn = _resampled(probabilities, targets, _resampling_weights(len(targets), groups, seed))
-    result = {}
-    for name, value in values.items():
-        low, high = _interval(value, drawn[name], 0.0)
-        result[name] = {"value": value, "low": low, "high": high, "n": len(targets), "chance": chance[name]}
-    return result
+    return _with_intervals(values, probabilities, targets, groups, seed)
+
+
+def balanced_scores(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[str] = (),
+    thresholds: np.ndarray | float = 0.5,
+    seed: int = 0,
+) -> tuple[dict[str, dict[str, float]], np.ndarray]:
+    """Scores in which every class or tag counts the same, however rare it is; those without a clip are left out.
+
+    Parameters
+    ----------
+    probabilities, targets, groups, seed
+        As in `scores`. Of one label the most probable class is predicted.
+    thresholds : ndarray, shape (classes,), or float
+        A tag is predicted from here on; see `tuned_thresholds`.
+
+    Returns
+    -------
+    scores : dict
+        "balanced_accuracy" (one label) or "mean_recall" (tags), and "macro_f1", as in `scores`. The first has the
+        chance 1 / classes; that of the others is what the same predictions get when dealt out to the clips at random.
+        Empty when no clip has a label.
+    recalls : ndarray, shape (classes,)
+        Share of each class's clips that were found; NaN for a class without any.
+    """
+    if targets.ndim == 2:
+        probabilities = (probabilities >= thresholds).astype(np.float32)
+    made, true = resampling.decisions(probabilities, targets)
+    held = true.sum(axis=0)
+    recalls = np.where(held > 0, (made & true).sum(axis=0) / np.maximum(held, 1), np.nan)
+    if not held.any():
+        return {}, recalls
+    once = resampling.resampled(probabilities, targets, np.ones((1, len(targets))), balanced=True)
+    values = {name: value[0] for name, value in once.items()}
+    return _with_intervals(values, probabilities, targets, groups, seed), recalls
+
+
+def tuned_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The probability from which on to predict each tag, (classes,), such that its F1 on these clips is highest.
+
+    Both (clips, classes), of validation clips. A tag that all or none of them have keeps 0.5.
+    """
+    thresholds = np.full(targets.shape[1], 0.5)
+    for column in np.flatnonzero(scorable(targets)):
+        precision, recall, steps = metrics.precision_recall_curve(targets[:, column], probabilities[:, column])
+        f1 = precision * recall / np.maximum(precision + recall, 1e-12)
+        thresholds[column] = steps[f1[:-1].argmax()]
+    return thresholds
+
+
+def adjust(probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Probabilities (clips, classes) of one label as if all classes had been equally frequent in training.
+
+    Each is divided by `counts` (classes,), the training clips of its class: the logit adjustment of Menon et al. 2021
+    (section 4.1, tau 1). A class without clips counts as if it had one.
+    """
+    raised = probabilities / np.maximum(counts, 1)
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def in_words(score: dict[str, float]) -> str:
@@ -112,11 +145,55 @@ def paired_difference(
     targets, groups, seed
         As in `scores`; both models are scored on the same resamples.
     """
-    value = point_scores(second, targets)[name] - point_scores(first, targets)[name]
-    weights = _resampling_weights(len(targets), groups, seed)
-    drawn = _resampled(second, targets, weights)[name] - _resampled(first, targets, weights)[name]
-    low, high = _interval(value, drawn, -1.0)
-    return {"value": value, "low": low, "high": high, "n": len(targets)}
+    found = seed_difference(name, first[None], second[None], targets, groups, seed)
+    return {key: found[key] for key in ("value", "low", "high", "n")}
+
+
+def seed_scores(
+    name: str, probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
+) -> dict[str, float]:
+    """Mean of a score over models trained with different seeds, and how far they lie apart.
+
+    Parameters
+    ----------
+    name : str
+        A key of `scores` or `balanced_scores` (tags: threshold 0.5).
+    probabilities : ndarray, shape (seeds, clips, classes)
+    targets, groups, seed
+        As in `scores`; for the interval, groups and seeds are both drawn with replacement.
+
+    Returns
+    -------
+    dict
+        "value" (the mean), "deviation" (over seeds, NaN for one), "low", "high", "n" (clips), "seeds", "chance".
+    """
+    values, drawn = resampling.over_seeds(name, probabilities, targets, groups, seed)
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    more = {"deviation": deviation, "seeds": len(values), "chance": _chance(name, probabilities[0], targets)}
+    return resampling.interval(values.mean(), drawn, len(targets)) | more
+
+
+def seed_difference(
+    name: str, first: np.ndarray, second: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
+) -> dict[str, float]:
+    """Difference `second` - `first` of `seed_scores` on the same clips; seeds are paired by their place.
+
+    Returns "value", "low", "high" (groups and seeds drawn), "n" and "seeds".
+
+    Raises
+    ------
+    ValueError
+        If the two are not both (seeds, clips, classes).
+    """
+    if first.shape != second.shape or first.ndim != 3:
+        raise ValueError(
+            f"first and second: found shapes {first.shape} and {second.shape}, expected (seeds, clips, classes), the "
+            "same for both. Give both models' predictions with the same seeds, in the same order."
+        )
+    one, one_drawn = resampling.over_seeds(name, first, targets, groups, seed)
+    other, other_drawn = resampling.over_seeds(name, second, targets, groups, seed)
+    difference = resampling.interval((other - one).mean(), other_drawn - one_drawn, len(targets), -1.0)
+    return difference | {"seeds": len(first)}
 
 
 def calibration(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) -> tuple[np.ndarray, float]:
@@ -146,49 +223,23 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) 
     return table, float(np.average(np.abs(filled[:, 0] - filled[:, 1]), weights=filled[:, 2]))
 
 
-def _interval(value: float, drawn: np.ndarray, least: float) -> tuple[float, float]:
-    """Percentiles of the resamples, (low, high) within [`least`, 1].
-
-    Drawing with replacement biases areas under curves, so the resamples are centred on the value first.
-    """
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.nanpercentile(np.clip(drawn + (value - np.nanmean(drawn)), least, 1.0), [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _resampled(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Every score of `point_scores` under each row of clip weights, by name, (resamples,)."""
-    if targets.ndim == 2:
-        return dict(zip(("roc_auc", "pr_auc"), _weighted_areas(probabilities, targets, weights), strict=True))
-    hits = {f"top{k}": top_k(probabilities, targets, k) for k in (1, 3)}
-    return {name: weights @ hit / weights.sum(axis=1) for name, hit in hits.items()}
+def _with_intervals(values, probabilities, targets, groups, seed) -> dict[str, dict[str, float]]:
+    weights, balanced = resampling.draws(len(targets), groups, seed), "macro_f1" in values
+    drawn = resampling.resampled(probabilities, targets, weights, balanced)
+    return {
+        name: resampling.interval(value, drawn[name], len(targets)) | {"chance": _chance(name, probabilities, targets)}
+        for name, value in values.items()
+    }
 
 
-def _resampling_weights(clips: int, groups: Sequence[str], seed: int) -> np.ndarray:
-    """How often each clip is drawn in each resample, (RESAMPLES, clips)."""
-    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else np.arange(clips)
-    _, member = np.unique(names, return_inverse=True)
-    count = member.max() + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return drawn[:, member].astype(np.float64)
-
-
-def _weighted_areas(
-    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Macro ROC-AUC and average precision under clip weights, each (resamples,); equal scores share a threshold."""
-    columns = np.flatnonzero(scorable(targets))
-    roc, precision = np.full((2, len(columns), len(weights)), np.nan)
-    for place, column in enumerate(columns):
-        order = np.argsort(-probabilities[:, column], kind="stable")
-        score = probabilities[order, column]
-        ends = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # last clip of each run of equal scores
-        hit = targets[order, column] > 0
-        true = np.cumsum(weights[:, order] * hit, axis=1)[:, ends]  # (resamples, thresholds)
-        false = np.cumsum(weights[:, order] * ~hit, axis=1)[:, ends]
-        with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no positive: NaN, left out below
-            step_true, step_false = np.diff(true, prepend=0), np.diff(false, prepend=0)
-            roc[place] = (step_false * (true - step_true / 2)).sum(1) / (true[:, -1] * false[:, -1])
-            share = np.where(true + false > 0, true / (true + false), 0)
-            precision[place] = (step_true * share).sum(1) / true[:, -1]
-    return np.nanmean(roc, axis=0), np.nanmean(precision, axis=0)
+def _chance(name: str, probabilities: np.ndarray, targets: np.ndarray) -> float:
+    """What a score is worth without listening."""
+    if name.startswith("top"):
+        return min(1.0, int(name[3:]) / probabilities.shape[1])
+    if name not in BALANCED:
+        return 0.5 if name == "roc_auc" else float(targets[:, scorable(targets)].mean())
+    made, true = resampling.decisions(probabilities, targets)
+    said, held = (part.mean(axis=0)[true.any(axis=0)] for part in (made, true))
+    if name == "balanced_accuracy":
+        return 1 / len(held)
+    return float((2 * said * held / (said + held) if name == "macro_f1" else said).mean())

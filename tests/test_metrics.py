@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score, top_k_accuracy_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    recall_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
-from helpers import metrics
+from helpers import metrics, resampling
 
 
 def single(clips=200, classes=6, seed=0, skill=1.0):
@@ -87,7 +94,7 @@ def test_top_3_is_left_out_where_it_says_nothing(classes, names):
 def test_weighted_areas_equal_scikit_learns_when_every_clip_counts_once_and_also_when_not(steps):
     probabilities, targets = tags(steps=steps)
     weights = np.stack([np.ones(200), np.random.default_rng(1).integers(0, 4, 200)]).astype(float)
-    roc, precision = metrics._weighted_areas(probabilities, targets, weights)
+    roc, precision = resampling.weighted_areas(probabilities, targets, weights)
     for row, weight in enumerate(weights):
         options = {"average": "macro", "sample_weight": weight}
         assert roc[row] == pytest.approx(roc_auc_score(targets, probabilities, **options))
@@ -223,3 +230,224 @@ def test_the_difference_of_two_models_on_tags_is_that_of_their_areas():
     found = metrics.paired_difference("roc_auc", worse, better, targets)
     assert found["value"] == pytest.approx(roc_auc_score(targets, better) - roc_auc_score(targets, worse))
     assert 0 < found["low"] < found["value"] < found["high"]
+
+
+def rare(clips=300, seed=0):
+    """Probabilities (clips, 3) of a model that knows a little about unequal classes, and the classes (clips,)."""
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(3, clips, p=[0.7, 0.2, 0.1])
+    logits = rng.standard_normal((clips, 3)) + 1.2 * np.eye(3)[targets] + np.log([0.7, 0.2, 0.1])
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), targets
+
+
+def test_balanced_scores_of_one_label_equal_scikit_learns():
+    probabilities, targets = rare()
+    found, recalls = metrics.balanced_scores(probabilities, targets)
+    said = probabilities.argmax(axis=1)
+    assert list(found) == ["balanced_accuracy", "macro_f1"]
+    assert found["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(targets, said))
+    assert found["macro_f1"]["value"] == pytest.approx(f1_score(targets, said, average="macro"))
+    np.testing.assert_allclose(recalls, recall_score(targets, said, average=None))
+    for score in found.values():
+        assert score["low"] < score["value"] < score["high"]
+        assert score["n"] == 300
+
+
+@pytest.mark.parametrize("thresholds", [0.5, np.array([0.3, 0.5, 0.6, 0.8])])
+def test_balanced_scores_of_tags_equal_scikit_learns_at_any_thresholds(thresholds):
+    probabilities, targets = tags()
+    found, recalls = metrics.balanced_scores(probabilities, targets, thresholds=thresholds)
+    said = probabilities >= thresholds
+    assert list(found) == ["mean_recall", "macro_f1"]
+    assert found["mean_recall"]["value"] == pytest.approx(recall_score(targets, said, average="macro"))
+    assert found["macro_f1"]["value"] == pytest.approx(f1_score(targets, said, average="macro"))
+    np.testing.assert_allclose(recalls, recall_score(targets, said, average=None))
+
+
+@pytest.mark.parametrize("make", [rare, tags])
+def test_balanced_scores_under_weights_equal_those_of_clips_drawn_again(make):
+    probabilities, targets = make(40)
+    times = np.random.default_rng(1).integers(0, 3, 40)
+    weighted = resampling.resampled(probabilities, targets, times[None].astype(float), balanced=True)
+    again = metrics.balanced_scores(np.repeat(probabilities, times, axis=0), np.repeat(targets, times, axis=0))[0]
+    assert {name: value[0] for name, value in weighted.items()} == pytest.approx(
+        {name: score["value"] for name, score in again.items()}
+    )
+
+
+def test_a_class_without_clips_has_no_recall_and_is_left_out():
+    found, recalls = metrics.balanced_scores(np.eye(4)[[0, 0, 2, 3]], np.array([0, 0, 2, 2]))
+    assert np.isnan(recalls).tolist() == [False, True, False, True]
+    assert recalls[[0, 2]].tolist() == [1, 0.5]
+    assert (found["balanced_accuracy"]["value"], found["balanced_accuracy"]["chance"]) == (0.75, 0.5)
+    found, recalls = metrics.balanced_scores(np.full((3, 2), 0.7), np.zeros((3, 2)))
+    assert (found, np.isnan(recalls).all()) == ({}, True)
+
+
+@pytest.mark.parametrize("make", [rare, tags])
+def test_the_chance_of_balanced_scores_is_what_the_same_predictions_get_at_random(make):
+    probabilities, targets = make(400)
+    found, _ = metrics.balanced_scores(probabilities, targets)
+    rng = np.random.default_rng(0)
+    dealt = [metrics.balanced_scores(rng.permutation(probabilities), targets)[0] for _ in range(40)]
+    for name, score in found.items():
+        assert np.mean([one[name]["value"] for one in dealt]) == pytest.approx(score["chance"], abs=0.01)
+        assert score["value"] > score["chance"] + 0.1
+
+
+def test_a_model_that_always_says_the_same_is_at_chance():
+    _, targets = rare()
+    found, recalls = metrics.balanced_scores(np.tile([0.6, 0.3, 0.1], (300, 1)), targets)
+    assert recalls.tolist() == [1, 0, 0]
+    assert found["balanced_accuracy"]["value"] == pytest.approx(found["balanced_accuracy"]["chance"]) == 1 / 3
+    assert found["macro_f1"]["value"] == pytest.approx(found["macro_f1"]["chance"])
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_no_other_thresholds_give_a_higher_f1_than_the_tuned_ones(steps):
+    probabilities, targets = tags(120, steps=steps)
+    thresholds = metrics.tuned_thresholds(probabilities, targets)
+    for tag in range(4):
+        tried = [f1_score(targets[:, tag], probabilities[:, tag] >= step) for step in np.linspace(0, 1, 101)]
+        assert f1_score(targets[:, tag], probabilities[:, tag] >= thresholds[tag]) >= max(tried)
+
+
+def test_a_tag_of_one_class_keeps_its_threshold():
+    probabilities, targets = tags()
+    targets[:, 1], targets[:, 2] = 0, 1
+    assert metrics.tuned_thresholds(probabilities, targets)[[1, 2]].tolist() == [0.5, 0.5]
+
+
+def test_thresholds_find_rare_tags_that_one_half_misses():
+    probabilities, targets = tags(600)
+    low = probabilities**3  # ranks are kept, one half is passed less often
+    tuned = metrics.tuned_thresholds(low[:300], targets[:300])
+    plain, better = (
+        metrics.balanced_scores(low[300:], targets[300:], thresholds=thresholds)[0] for thresholds in (0.5, tuned)
+    )
+    assert all(better[name]["value"] > plain[name]["value"] + 0.1 for name in plain)
+
+
+def test_adjusted_probabilities_are_those_of_equal_classes():
+    adjusted = metrics.adjust(np.array([[0.7, 0.2, 0.1], [0.35, 0.4, 0.25]]), np.array([70, 20, 10]))
+    np.testing.assert_allclose(adjusted, [[1 / 3] * 3, np.array([0.005, 0.02, 0.025]) / 0.05])
+    probabilities, targets = rare(2_000)
+    counts = np.bincount(targets)
+    before, after = (
+        metrics.balanced_scores(p, targets)[0]["balanced_accuracy"]["value"]
+        for p in (probabilities, metrics.adjust(probabilities, counts))
+    )
+    assert after > before + 0.05
+    assert np.isfinite(metrics.adjust(probabilities, np.array([5, 0, 3]))).all()
+
+
+def seeds(make, count=4, clips=80, spread=0.6, **options):
+    """Predictions of models that differ by their seed, (seeds, clips, classes), and the targets."""
+    probabilities, targets = make(clips, **options)
+    rng = np.random.default_rng(9)
+    noise = spread * rng.standard_normal((count, *probabilities.shape))
+    return 1 / (1 + np.exp(-(np.log(probabilities / (1 - probabilities)) + noise))), targets
+
+
+NAMED = [(single, "top1"), (single, "balanced_accuracy"), (tags, "roc_auc"), (tags, "pr_auc"), (tags, "macro_f1")]
+
+
+def of_one(name, probabilities, targets):
+    once = np.ones((1, len(targets)))
+    return resampling.resampled(probabilities, targets, once, name in resampling.BALANCED)[name][0]
+
+
+@pytest.mark.parametrize(("make", "name"), NAMED)
+def test_the_score_over_seeds_is_their_mean_with_their_deviation(make, name):
+    models, targets = seeds(make)
+    found = metrics.seed_scores(name, models, targets)
+    each = [of_one(name, model, targets) for model in models]
+    assert found["value"] == pytest.approx(np.mean(each))
+    assert found["deviation"] == pytest.approx(np.std(each, ddof=1))
+    assert (found["n"], found["seeds"]) == (80, 4)
+    assert found["chance"] < found["low"] < found["value"] < found["high"]
+
+
+@pytest.mark.parametrize(("make", "name"), NAMED)
+def test_the_interval_over_seeds_and_groups_is_that_of_copied_clips(make, name):
+    models, targets = seeds(make, 3, 60)
+    groups = [f"group {clip // 3}" if clip < 54 else "" for clip in range(60)]
+    member = np.array([clip // 3 if clip < 54 else clip for clip in range(60)])
+    kinds, rng, drawn = np.unique(member), np.random.default_rng(5), []
+    for _ in range(400):
+        chosen = np.concatenate([np.flatnonzero(member == kind) for kind in rng.choice(kinds, len(kinds))])
+        picked = models[rng.choice(3, 3)][:, chosen]
+        drawn.append(np.mean([of_one(name, model, targets[chosen]) for model in picked]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    found = metrics.seed_scores(name, models, targets, groups)
+    assert found["high"] - found["low"] == pytest.approx(high - low, rel=0.2)
+
+
+def test_one_seed_has_no_deviation_and_the_interval_of_its_clips():
+    probabilities, targets = single()
+    found = metrics.seed_scores("top1", probabilities[None], targets)
+    assert np.isnan(found["deviation"])
+    alone = metrics.scores(probabilities, targets)["top1"]
+    assert {key: found[key] for key in alone} == pytest.approx(alone)
+
+
+def test_seeds_that_lie_apart_widen_the_interval():
+    models, targets = seeds(single, spread=0.0)
+    assert metrics.seed_scores("top1", models, targets)["deviation"] == pytest.approx(0, abs=1e-12)
+    apart = models.copy()
+    apart[:2] = np.eye(6)[targets]  # two seeds are perfect
+    apart[2:] = 1 - np.eye(6)[targets]
+    narrow, wide = (metrics.seed_scores("top1", m, targets) for m in (models, apart))
+    assert wide["value"] == 0.5
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+
+
+@pytest.mark.parametrize(("make", "name"), NAMED)
+def test_the_difference_over_seeds_is_the_mean_of_the_pairs(make, name):
+    (worse, targets), (better, _) = seeds(make, seed=1), seeds(make, seed=1, spread=0.0)
+    found = metrics.seed_difference(name, worse, better, targets)
+    pairs = [of_one(name, b, targets) - of_one(name, a, targets) for a, b in zip(worse, better, strict=True)]
+    assert found["value"] == pytest.approx(np.mean(pairs))
+    assert found["low"] < found["value"] < found["high"]
+    assert (found["n"], found["seeds"]) == (80, 4)
+    turned = metrics.seed_difference(name, better, worse, targets)
+    assert (turned["value"], turned["low"]) == pytest.approx((-found["value"], -found["high"]))
+    same = metrics.seed_difference(name, worse, worse, targets)
+    assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
+
+
+def test_the_difference_over_seeds_is_paired_by_seed():
+    rng = np.random.default_rng(0)
+    targets = np.arange(100) % 4
+    skill = rng.permutation(np.linspace(0.2, 0.9, 6))  # the seeds differ much, both models alike
+    right = rng.random(100)
+    first, second = (
+        np.stack([np.where((right < s + more)[:, None], np.eye(4)[targets], 0.25) for s in skill]) for more in (0, 0.05)
+    )
+    found = metrics.seed_difference("top1", first, second, targets)
+    assert found["low"] > 0
+    single_seed = metrics.paired_difference("top1", first[0], second[0], targets)
+    assert found["high"] - found["low"] < 1.5 * (single_seed["high"] - single_seed["low"])
+
+
+def test_the_difference_of_one_seed_is_the_paired_difference():
+    (worse, targets), (better, _) = single(skill=1.0), single(skill=1.6)
+    groups = [f"group {clip // 5}" for clip in range(200)]
+    found = metrics.seed_difference("top1", worse[None], better[None], targets, groups)
+    assert found == metrics.paired_difference("top1", worse, better, targets, groups) | {"seeds": 1}
+
+
+def test_tags_of_one_class_take_no_part_in_the_difference():
+    (first, targets), (second, _) = seeds(tags), seeds(tags, spread=0.0)
+    with_empty = targets.copy()
+    with_empty[:, 2] = 0
+    kept = [0, 1, 3]
+    expected = metrics.seed_difference("roc_auc", first[..., kept], second[..., kept], targets[:, kept])
+    assert metrics.seed_difference("roc_auc", first, second, with_empty) == expected
+
+
+@pytest.mark.parametrize("shapes", [((3, 8, 4), (2, 8, 4)), ((1, 8, 4), (3, 8, 4)), ((8, 4), (8, 4))])
+def test_models_of_different_seeds_are_not_compared(shapes):
+    first, second = (np.full(shape, 0.25) for shape in shapes)
+    with pytest.raises(ValueError, match=r"first and second: found shapes .* expected \(seeds, clips, classes\)"):
+        metrics.seed_difference("top1", first, second, np.zeros(8, int))
