@@ -2,16 +2,28 @@
 
 import argparse
 import sys
+from importlib import import_module
 
-from bundle import run
+VERBS = {
+    "run": "execute the notebooks headless",
+    "reproduce": "check the reported results, and train again",
+    "sweep": "run a study: many trainings, one table",
+    "download": "fetch a published data set",
+    "doctor": "check this machine, and data",
+    "grade": "judge a submission",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Dispatch to a verb; returns its exit code: 0 done, 1 something failed, 2 a wrong command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m bundle", description="Work with the hand-in.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    for verb in (run,):
-        verb.add_arguments(verbs)
+    for name, about in VERBS.items():
+        if arguments[:1] == [name]:  # a verb works, and starts fast, whatever the others need
+            import_module(f"bundle.{name}").add_arguments(verbs)
+        else:
+            verbs.add_parser(name, help=about)
     options = parser.parse_args(arguments)
     return options.call(options)
 
