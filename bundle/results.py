@@ -6,8 +6,19 @@ import json
 import shutil
 from pathlib import Path
 
+from helpers.tasks import TASKS
+
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: written by python -m bundle run --keep -->", "<!-- end of results -->"
+STUDIES = """# Studies
+
+Written by `python -m bundle sweep`, from the `study_*.json` files here; the `.npz` beside each holds the predictions it
+can be recomputed from. Mean and standard deviation over seeds; intervals are 95 %, drawn over groups of clips and over
+seeds. The difference is against the named row, on the same clips and seeds. Networks with batch normalisation are
+trained for fewer epochs here than those whose weights are kept, and in bfloat16 where the CPU computes in it, so
+compare rows with each other. Minutes are those of one training on one core of a busy machine.
+
+"""
 METRICS = {"top1": "top-1", "top3": "top-3", "roc_auc": "macro ROC-AUC", "pr_auc": "macro PR-AUC"}
 
 
@@ -44,6 +55,31 @@ def table(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def studies(folder: Path) -> str:
+    """Markdown of every study in `folder`/<task>-<data>/study_*.json: a heading, the question, and a row per row."""
+    parts = []
+    for path in sorted(folder.glob("*/study_*.json")):
+        study = json.loads(path.read_text())
+        headline = TASKS[study["task"]].headline
+        data = "rendered demo data" if study["data"] == "demo" else f"data '{study['data']}'"
+        parts.append(
+            f"## {study['study']}: {study['task']}, {data}\n\n{study['question']} "
+            f"Scored at the {study['scored']}, against `{study['baseline']}`.\n\n"
+            f"| row | {METRICS[headline]}: mean ± deviation (95 % interval) | seeds | n | chance | difference "
+            "| validation | minutes |\n|---|---|---|---|---|---|---|---|"
+        )
+        for name, row in study["rows"].items():
+            score, change = row["metrics"][headline], row.get("difference")
+            spread = "" if score["deviation"] is None else f" ± {score['deviation']:.3f}"
+            parts[-1] += (
+                f"\n| {name} | {score['value']:.3f}{spread} ({score['low']:.3f} – {score['high']:.3f}) "
+                f"| {score['seeds']} | {score['n']} | {score['chance']:.3f} | "
+                + (f"{change['value']:+.3f} ({change['low']:+.3f} – {change['high']:+.3f})" if change else "–")
+                + f" | {row['valid']['value']:.3f} | {row['minutes']:.1f} |"
+            )
+    return "\n\n".join(parts)
+
+
 def with_table(readme: str, markdown: str) -> str:
     """The README's text with the part between the two markers replaced."""
     before, rest = readme.split(BEGIN)
@@ -51,9 +87,10 @@ def with_table(readme: str, markdown: str) -> str:
 
 
 def update_readme() -> None:
-    """Write the table into README.md."""
-    path = ROOT / "README.md"
-    path.write_text(with_table(path.read_text(encoding="utf-8"), table(ROOT / "report" / "results")), encoding="utf-8")
+    """Write the table into README.md, and the studies' into report/results/README.md."""
+    path, results = ROOT / "README.md", ROOT / "report" / "results"
+    path.write_text(with_table(path.read_text(encoding="utf-8"), table(results)), encoding="utf-8")
+    (results / "README.md").write_text(STUDIES + studies(results) + "\n", encoding="utf-8")
 
 
 def overview(outcomes) -> str:
@@ -85,7 +122,11 @@ def keep(out: Path) -> None:
         suffix = results.parent.parent.name.removeprefix(content["task"])
         target = ROOT / "report" / "results" / f"{content['task']}-{content['data']}{suffix}"
         target.mkdir(parents=True, exist_ok=True)
-        for path in (results, results.with_suffix(".npz")):
+        for path in (
+            results,
+            results.with_suffix(".npz"),
+            results.with_suffix(".log"),
+        ):  # predictions; a search's journal
             if path.is_file():
                 shutil.copy2(path, target)
     for kind in ("weights", "figures"):

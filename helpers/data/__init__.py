@@ -132,8 +132,13 @@ def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = 
                 "least one. Add the split, or give a folder without splits and one will be made."
             )
     check_groups({name: pack.groups for name, pack in packs.items()}, listing.may_share)
-    name = "demo" if data == "demo" else re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-").lower()
-    return Dataset(task, name, kept, *(packs[split] for split in SPLITS), problems, notes, _digest(kept, packs))
+    digest = digest_of(kept, packs)
+    return Dataset(task, name_of(data), kept, *(packs[split] for split in SPLITS), problems, notes, digest)
+
+
+def name_of(data: str) -> str:
+    """ "demo", or the folder's name in small letters, digits and hyphens."""
+    return "demo" if data == "demo" else re.sub(r"[^A-Za-z0-9]+", "-", Path(data).resolve().name).strip("-").lower()
 
 
 def _restrict(pack: Pack, classes: tuple[str, ...], kept: tuple[str, ...]) -> Pack:
@@ -177,7 +182,8 @@ def _drop_repeats(packs: dict[str, Pack], problems: list[Problem]) -> None:
             packs[name] = pack.select(~repeated)
 
 
-def _digest(classes: tuple[str, ...], packs: dict[str, Pack]) -> str:
+def digest_of(classes: tuple[str, ...], packs: dict[str, Pack]) -> str:
+    """Digest of the classes and of every clip's split, label, name, group and samples."""
     digest = hashlib.sha256(repr(classes).encode())
     for name in SPLITS:
         pack = packs[name]
