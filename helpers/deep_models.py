@@ -16,7 +16,8 @@ from helpers.features import Level, MelSpectrogram
 class SampleCNN(nn.Module):
     """Deep network on samples with filters of three: Lee, Park, Kim & Nam 2017, section 3, figure 1.
 
-    The paper's layers fit 59,049 samples exactly; here the last frames are averaged, so that any length works.
+    The paper's layers fit 59,049 samples exactly; here the last frames are averaged, so that any length works. Pooling
+    stands before the normalisation instead of after it.
 
     Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; samples at least 3 ** 8
     Output  logits  (batch, classes)
@@ -32,7 +33,7 @@ class SampleCNN(nn.Module):
         Before the last layer; 0.5 in the paper.
     """
 
-    def __init__(self, classes: int, keep_level: bool = False, width: int = 32, dropout: float = 0.3):
+    def __init__(self, classes: int, keep_level: bool = False, width: int = 16, dropout: float = 0.3):
         super().__init__()
         self.level = Level(keep_level)
         widths = [width, width, width, 2 * width, 2 * width, 2 * width, 4 * width, 4 * width]
@@ -40,7 +41,7 @@ class SampleCNN(nn.Module):
         layers = [nn.Conv2d(1, width, (1, 3), stride=(1, 3), bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         for before, after in pairwise(widths):
             conv = nn.Conv2d(before, after, (1, 3), padding=(0, 1), bias=False)
-            layers += [conv, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d((1, 3))]
+            layers += [conv, nn.MaxPool2d((1, 3)), nn.BatchNorm2d(after), nn.ReLU()]
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # He et al. 2015
@@ -114,7 +115,11 @@ class ShortChunkCNN(nn.Module):
         self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
         last = widths[-1]
         self.head = nn.Sequential(
-            nn.Linear(last, last), nn.BatchNorm1d(last), nn.ReLU(), nn.Dropout(dropout), nn.Linear(last, classes)
+            nn.Linear(last, last, bias=False),
+            nn.BatchNorm1d(last),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(last, classes),
         )
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from helpers import data, inference, metrics, models, training, weights
+from helpers import data, inference, metrics, weights
+from helpers.learning import Learning
 from helpers.tasks import Task, get_task
 
 MODES = ("infer", "train")
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Learning):
     """One run of one notebook.
 
     Attributes
@@ -64,92 +64,6 @@ class Experiment:
         chosen = self.parameters["CLASSES"]
         return f"{base}_{'-'.join(self.data.classes)}" if chosen else base
 
-    def load(self, base: str) -> tuple[object, dict]:
-        """Load weights, saying from where.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If they are missing, altered, or for other classes.
-        """
-        name = self.model_name(base)
-        folder = weights.find(name, self.task, self.data.name, self.roots)
-        model, info = weights.load(folder, name, self.task, self.data.classes)
-        print(f"{name}: weights trained on {info['data']} (seed {info['seed']}, digest {info['sha256'][:12]})")
-        if info["data"] != self.data.name:
-            print(
-                f"  No weights trained on '{self.data.name}' were found; these come from other data: '{info['data']}'."
-            )
-        return model, info
-
-    def train_or_load(self, base: str, config: dict, settings: training.Settings) -> tuple[torch.nn.Module, dict]:
-        """Train a network in train mode, else load its weights.
-
-        In train mode the weights of the best epoch by validation score are saved with their test scores, and those of
-        the final epoch are scored beside them as the `bristol` brief asks.
-
-        Parameters
-        ----------
-        base : str
-            Name of the weights, without the classes.
-        config : dict
-            From `models.config_for`.
-        settings : training.Settings
-
-        Returns
-        -------
-        model : nn.Module
-            In evaluation mode.
-        info : dict
-            Description of the weights, with "curves" of the training.
-        """
-        if self.mode == "infer":
-            return self.load(base)
-        model = models.build(config, self.parameters["SEED"])
-        log = self.out / "logs" / self.folder / self.model_name(base)
-        fit = training.fit(model, self.data.train, self.data.valid, self.task, settings, log)
-        last = self.scores(self.predict(model))
-        model.load_state_dict(fit.best)
-        info = self.save(
-            base,
-            model,
-            config=config,
-            settings=asdict(settings),
-            summary=f"{config['kind']}.",
-            front_end=", ".join(f"{key} {config[key]}" for key in ("n_fft", "hop", "mels", "log") if key in config),
-            training=f"AdamW, {settings.epochs} epochs, best: {fit.best_epoch}, by validation {self.task.headline}.",
-            best_epoch=fit.best_epoch,
-            curves=fit.curves,
-            final_epoch=last,
-            minutes=fit.seconds / 60,
-        )
-        return model.eval(), info
-
-    def save(self, base: str, model, **info) -> dict:
-        """Score a model on the test split and save its weights under `out`; returns their description."""
-        name = self.model_name(base)
-        probabilities = self.predict(model)
-        networks = isinstance(model, torch.nn.Module)
-        info |= {
-            "task": self.task.name,
-            "data": self.data.name,
-            "data_digest": self.data.digest,
-            "classes": self.data.classes,
-            "rate": self.task.rate,
-            "seed": self.parameters["SEED"],
-            "parameters": models.count_parameters(model) if networks else info.get("parameters", 0),
-            "scores": self.scores(probabilities),
-            "hardware": f"{os.cpu_count()} CPU cores"
-            if not torch.cuda.is_available()
-            else torch.cuda.get_device_name(),
-            "environment": weights.environment(),
-        }
-        info["per_class_metric"], info["per_class"] = self.per_class(probabilities)
-        folder = self.out / "weights" / self.folder
-        weights.save(folder, name, model, info)
-        print(f"{name}: saved in {folder}")
-        return weights.read_info(folder, name)
-
     def predict(self, model, split: str = "test") -> np.ndarray:
         """Probabilities of a split's clips, (clips, classes)."""
         return inference.predict_pack(model, self.data.splits[split], self.task)
@@ -178,6 +92,17 @@ class Experiment:
         path = folder / f"{self.notebook[:2]}_{name}"
         figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+
+    def study(self, name: str, folder: str = "") -> dict | None:
+        """A committed study's table (see `python -m bundle sweep`), None where there is none for this task and data.
+
+        `folder` names another one under report/results than `<task>-<data>`.
+        """
+        path = self.bundle / "report" / "results" / (folder or self.folder) / f"study_{name}.json"
+        if self.parameters["CLASSES"] or not path.is_file():
+            print(f"There is no study '{name}' here; python -m bundle sweep {name} --help says how one is made.")
+            return None
+        return json.loads(path.read_text())
 
     def finish(
         self,
@@ -239,7 +164,7 @@ def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
     task = get_task(parameters["TASK"])
     if parameters["MODE"] not in MODES:
         raise ValueError(f"MODE: found {parameters['MODE']!r}, expected 'infer' (load weights) or 'train'.")
-    for name, least in (("EPOCHS", 1), ("TRIALS", 1), ("SEED", 0)):
+    for name, least in (("EPOCHS", 1), ("TRIALS", 0), ("SEED", 0)):
         if parameters.get(name, least) < least:
             raise ValueError(f"{name}: found {parameters[name]}, expected at least {least}.")
     versions = weights.environment()
