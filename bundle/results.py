@@ -87,8 +87,11 @@ def with_table(readme: str, markdown: str) -> str:
 
 
 def update_readme() -> None:
-    """Write the table into README.md, and the studies' into report/results/README.md."""
+    """Write the table into README.md, the studies' into report/results/README.md, and the tolerances of all results."""
+    from bundle.tolerance import state_tolerances  # it reads results with this module
+
     path, results = ROOT / "README.md", ROOT / "report" / "results"
+    state_tolerances(results)
     path.write_text(with_table(path.read_text(encoding="utf-8"), table(results)), encoding="utf-8")
     (results / "README.md").write_text(STUDIES + studies(results) + "\n", encoding="utf-8")
 
