@@ -5,30 +5,42 @@ python predict.py --task nsynth --data /path/to/nsynth-test
 
 import argparse
 import csv
+import io
+import json
 import os
 import sys
 import time
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 BUNDLE = Path(__file__).resolve().parent
 SCORED = {"all", "test"}  # splits that are predicted: those that are not for training
+LISTED = 100  # recordings left out that --json names
+BAR = 20  # characters of a bar for probability 1
 
 
 def main() -> int:
     """Read the command line, predict, print the scores; 0 when at least one recording could be predicted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", required=True, choices=["nsynth", "magnatagatune", "languages"])
-    parser.add_argument("--data", required=True, type=Path, help="folder in a published layout, or of audio files")
+    parser.add_argument(
+        "--data", required=True, type=Path, help="folder in a published layout, or of audio files; or one audio file"
+    )
     parser.add_argument(
         "--weights", type=Path, help="NAME.json of saved weights (default: mel_cnn trained on the demo)"
     )
-    parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="table to write (%(default)s)")
+    parser.add_argument("--out", type=Path, help="table to write (default: predictions.csv; none for one file)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names and bars that the terminal cannot show
     try:
         return predict(options)
-    except (FileNotFoundError, ValueError) as error:
+    except ModuleNotFoundError as error:
+        print(f"predict.py: {error}, which these data or weights need. Install requirements.txt.", file=sys.stderr)
+    except (OSError, ValueError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
-        return 2
+    return 2
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -37,61 +49,98 @@ def predict(options: argparse.Namespace) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from helpers import data, inference, metrics, weights
-    from helpers.data.listing import WrongLayout, read_plain
+    from helpers import inference, metrics, weights
     from helpers.data.pack import to_targets
     from helpers.tasks import get_task
 
     started = time.perf_counter()
-    task = get_task(options.task)
+    task, one = get_task(options.task), options.data.is_file()
     path = options.weights or BUNDLE / "weights" / f"{task.name}-demo" / "mel_cnn.json"
     model, info = weights.load(path.parent, path.stem, task)
     classes = tuple(info["classes"])
+    items, problems = recordings(options.data, task, classes)
+    values, done = np.zeros((len(items), len(classes)), np.float32), []
+    asked = options.out or (None if one else Path("predictions.csv"))
+    with whole(asked) if asked else nullcontext(io.StringIO()) as file:
+        table = csv.writer(file)
+        table.writerow(["file", "prediction", *classes, "label"])
+        predicted = inference.predict_items(model, items, task, problems)
+        for item, row in tqdm(predicted, total=len(items), unit="clip", disable=None):
+            values[len(done)] = row
+            done.append(item)
+            digits = [f"{value:.6f}" for value in row]
+            table.writerow([item.name, classes[row.argmax()], *digits, "; ".join(item.labels)])
+        for problem in problems:
+            print(f"left out: {shown(problem.name)}: {problem.reason}", file=sys.stderr)
+        if not done:
+            raise ValueError(f"{options.data}: none of {len(items)} recordings could be read; see the list above.")
+
+    values, scores = values[: len(done)], {}
+    labelled = all(item.labels for item in done) or (task.multi_label and any(item.labels for item in done))
+    if labelled:
+        labels = [[label for label in item.labels if label in classes] for item in done]
+        targets = to_targets(labels, classes, task.multi_label)
+        scores = metrics.scores(values, targets, [item.group for item in done])
+    words = [f"{name} {metrics.in_words(score)}" for name, score in scores.items()]
+    none = f"{'every label is all or nothing' if labelled else 'no labels'}, no scores, n {len(done)}"
+    seconds = time.perf_counter() - started
+    if one:
+        for place in np.argsort(-values[0])[:3]:
+            print(f"{classes[place]} {values[0, place]:.2f} {'█' * round(BAR * float(values[0, place]))}")
+    else:
+        line = f"{path.stem} ({info['data']}) on {shown(options.data)}: {'; '.join(words) or none}"
+        print(f"{line}; {len(problems)} left out; {seconds:.1f} s")
+    if options.json:
+        first = [[problem.name, problem.reason] for problem in problems[:LISTED]]
+        result = {"task": task.name, "data": str(options.data), "weights": info["sha256"], "n": len(done)}
+        unreadable = {"count": len(problems), "first": first}
+        print(json.dumps(result | {"metrics": scores, "unreadable": unreadable, "seconds": round(seconds, 3)}))
+    return 0
+
+
+def recordings(path: Path, task, classes: tuple[str, ...]) -> tuple[list, list]:
+    """What is to be predicted: one file, or those of a folder that are not for training; and what is wrong there."""
+    from helpers import data
+    from helpers.data.listing import Item, WrongLayout, read_plain
+
+    if path.is_file():
+        return [Item(path.name, path, (), "")], []
     try:
-        listing = data.read(task, options.data)
+        listing = data.read(task, path)
     except WrongLayout:
-        listing = read_plain(options.data, classes)  # raises when there is no audio at all
+        listing = read_plain(path, classes)  # raises when there is no audio at all
     chosen = SCORED & set(listing.splits) or set(listing.splits)
     items = [item for split in sorted(chosen) for item in listing.splits[split]]
     outside = {label for item in items for label in item.labels} - set(classes)
     if outside and not task.multi_label:
         raise ValueError(
-            f"{options.data}: labels {', '.join(sorted(outside))} are not among the weights' classes "
+            f"{path}: labels {', '.join(sorted(outside))} are not among the weights' classes "
             f"({', '.join(classes)}). Choose other weights with --weights."
         )
-    problems, rows, labels = list(listing.problems), [], []
-    predicted = inference.predict_items(model, items, task, problems)
-    for item, probabilities in tqdm(predicted, total=len(items), unit="clip", disable=None):
-        rows.append((item, probabilities))
-        labels.append([label for label in item.labels if label in classes])
-    for problem in problems:
-        print(f"left out: {problem.name}: {problem.reason}", file=sys.stderr)
-    if not rows:
-        raise ValueError(f"{options.data}: none of {len(items)} recordings could be read; see the list above.")
-    write_table(options.out, classes, rows)
-
-    line = f"{path.stem} ({info['data']}) on {options.data}: "
-    if all(item.labels for item, _ in rows) or (task.multi_label and any(labels)):
-        values = np.stack([probabilities for _, probabilities in rows])
-        scores = metrics.scores(values, to_targets(labels, classes, task.multi_label), [item.group for item, _ in rows])
-        words = [f"{name} {metrics.in_words(score)}" for name, score in scores.items()]
-        line += "; ".join(words) or f"every label is all or nothing, no scores, n {len(rows)}"
-    else:
-        line += f"no labels, no scores, n {len(rows)}"
-    print(f"{line}; {len(problems)} left out; {time.perf_counter() - started:.1f} s")
-    return 0
+    return items, listing.problems
 
 
-def write_table(path: Path, classes, rows) -> None:
-    """Write file, prediction, label and one probability per class; complete or not at all."""
+@contextmanager
+def whole(path: Path):
+    """Open a text file that gets its name when all went well; else nothing of it stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "prediction", "label", *classes])
-        for item, values in rows:
-            digits = [f"{value:.6f}" for value in values]
-            table.writerow([item.name, classes[values.argmax()], " ".join(item.labels), *digits])
-    os.replace(temporary, path)
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(None, "a folder or a device is there, expected a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}). Choose another file with --out.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def shown(name) -> str:
+    """A file's name on one line, whatever characters it has."""
+    return str(name) if str(name).isprintable() else ascii(str(name))
 
 
 if __name__ == "__main__":

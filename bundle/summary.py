@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from helpers import metrics
+from helpers.checkpoint import replacing
 from helpers.data import name_of
 from helpers.tasks import TASKS, Task
 
@@ -140,12 +140,10 @@ def write(folder: Path, name: str, summary: dict, predictions: dict[str, np.ndar
     """Write `study_<name>.json` and `.npz` into a folder; returns the JSON file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"study_{name}.json"
-    temporary = folder / f".{path.stem}.{os.getpid()}.npz"
-    np.savez_compressed(temporary, **predictions)
-    os.replace(temporary, path.with_suffix(".npz"))
-    temporary = temporary.with_suffix(".json")
-    temporary.write_text(json.dumps(summary, indent=1, default=float) + "\n")
-    os.replace(temporary, path)
+    with replacing(path.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, **predictions)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(summary, indent=1, default=float) + "\n")
     return path
 
 

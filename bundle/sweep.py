@@ -18,6 +18,7 @@ from tqdm import tqdm
 from bundle.results import update_readme
 from bundle.studies import STUDIES, Row, Study
 from bundle.summary import in_words, summarise, write
+from helpers.checkpoint import replacing
 from helpers.data import Dataset, load, name_of
 from helpers.data.folds import deal
 from helpers.inference import predict_pack
@@ -190,7 +191,6 @@ def train_one(training: Training, path: Path) -> str:
         "environment": environment(),
     }
     info["valid_score"] = fit.curves["epoch_valid_score"][fit.best_epoch - 1]
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, info=np.array(json.dumps(info, default=np.ndarray.tolist)), **arrays)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, info=np.array(json.dumps(info, default=np.ndarray.tolist)), **arrays)
     return f"validation {task.headline} {info['valid_score']:.3f}, {info['minutes']:.1f} min"

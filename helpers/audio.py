@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from functools import lru_cache
@@ -13,6 +14,8 @@ import soundfile
 from scipy.signal import resample_poly
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".npy")
+RATES = 1_000, 384_000  # Hz that a recording may have: more is a damaged header, and resampling would fill the memory
+LARGEST = 2.0**31  # samples of 32 bits that were not scaled
 SILENCE_PEAK = 1e-4  # -80 dB re full scale: below it a clip holds nothing to classify
 REFERENCE_DB = -20.0  # level that `normalise_level` brings a clip to, in dB re full scale
 
@@ -71,7 +74,8 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
     Raises
     ------
     BadAudio
-        If the file is missing, empty, not audio, truncated to nothing, silent, or holds values that are not finite.
+        If the file is missing, empty, not audio, truncated to nothing, silent, or holds values that are not finite or
+        absurdly large, or has an impossible sampling rate.
     """
     path = Path(path)
     try:
@@ -83,7 +87,8 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             wave, found_rate = np.asarray(array if row is None else array[row], dtype=np.float32).reshape(-1), rate
         else:
-            wave, found_rate = soundfile.read(path, dtype="float32", always_2d=True)
+            name = os.fsencode(path) if os.name == "posix" else path  # a name that is no UTF-8 is refused as text
+            wave, found_rate = soundfile.read(name, dtype="float32", always_2d=True)
             wave = wave.mean(axis=1)  # downmix
     except BadAudio:
         raise
@@ -94,6 +99,10 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
         raise BadAudio("holds no samples")
     if not np.isfinite(wave).all():
         raise BadAudio("holds NaN or infinite samples")
+    if np.abs(wave).max() > LARGEST:
+        raise BadAudio(f"holds samples of {np.abs(wave).max():.0e}, expected [-1, 1]")
+    if not RATES[0] <= found_rate <= RATES[1]:
+        raise BadAudio(f"sampling rate is {found_rate} Hz, expected {RATES[0]} to {RATES[1]} Hz")
     if np.abs(wave).max() < SILENCE_PEAK:
         raise BadAudio(f"silent (peak below {SILENCE_PEAK})")
     return resample(wave, found_rate, rate), found_rate

@@ -7,6 +7,9 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,6 +19,17 @@ from helpers.tasks import Task
 
 STEP_CURVES = ("step", "train_loss", "valid_loss")
 EPOCH_CURVES = ("epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score", "epoch_valid_score")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, which takes its place when all went well and is removed when not."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def copy_weights(model: nn.Module) -> dict:
@@ -83,9 +97,8 @@ class Run:
         self.seconds, self.random_state = time.perf_counter() - self.started, torch.get_rng_state()
         if self.path and write:
             stored = {name: getattr(self, name) for name in self.KEPT} | {"identity": self.identity}
-            temporary = self.path.with_suffix(f".{os.getpid()}")
-            torch.save(stored | {"parts": [part.state_dict() for part in self.parts]}, temporary)
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                torch.save(stored | {"parts": [part.state_dict() for part in self.parts]}, temporary)
 
     def finish(self):
         if self.log:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import data, inference, metrics, weights
+from helpers.checkpoint import replacing
 from helpers.learning import Learning
 from helpers.tasks import Task, get_task
 
@@ -122,9 +123,8 @@ class Experiment(Learning):
         if predictions:
             test = self.data.test
             arrays = {"names": test.names, "groups": test.groups, "targets": test.targets} | predictions
-            temporary = folder / f".{self.notebook}.{os.getpid()}.npz"
-            np.savez_compressed(temporary, **arrays)
-            os.replace(temporary, folder / f"{self.notebook}.npz")
+            with replacing(folder / f"{self.notebook}.npz") as temporary:
+                np.savez_compressed(temporary, **arrays)
         results = {
             "schema": SCHEMA,
             "notebook": self.notebook,
@@ -144,9 +144,9 @@ class Experiment(Learning):
             "unreadable": self.data.unreadable(),
             "notes": self.data.notes,
         } | more
-        path, temporary = folder / f"{self.notebook}.json", folder / f".{self.notebook}.{os.getpid()}.json"
-        temporary.write_text(json.dumps(results, indent=1, default=float) + "\n")
-        os.replace(temporary, path)
+        path = folder / f"{self.notebook}.json"
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(results, indent=1, default=float) + "\n")
         return path
 
 
@@ -169,7 +169,8 @@ def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
             raise ValueError(f"{name}: found {parameters[name]}, expected at least {least}.")
     versions = weights.environment()
     print(", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "numpy", "threads", "gpu")))
-    loaded = data.load(task, parameters["DATA"], bundle, parameters["CLASSES"])
-    print(loaded.summary())
     out = Path(parameters["OUT"]).expanduser() if parameters["OUT"] else bundle / "runs" / "by-hand" / task.name
+    root = bundle if os.access(bundle, os.W_OK) else out  # packs stand beside the results of a read-only bundle
+    loaded = data.load(task, parameters["DATA"], root, parameters["CLASSES"])
+    print(loaded.summary())
     return Experiment(notebook, parameters, task, loaded, bundle, out.resolve(), started)

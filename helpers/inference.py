@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from os import cpu_count
+from os import cpu_count, getpid, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +20,8 @@ from helpers.data.pack import Pack
 from helpers.tasks import Task
 
 BATCH = 64  # clips
+HELD = 2**25  # samples: longer recordings are predicted in smaller batches
+WINDOWS = 640  # that go through a network at a time: 64 of the longest published clips
 
 
 @torch.no_grad()
@@ -61,20 +66,46 @@ def predict_items(
 ) -> Iterator[tuple[Item, np.ndarray]]:
     """Decode recordings of any length in parallel and yield each with its probabilities, (classes,).
 
-    What cannot be used is appended to `problems` and passed over; memory does not grow with the number of items.
+    What cannot be used is appended to `problems` and passed over; memory grows neither with the number of items nor,
+    beyond a few recordings, with their length.
     """
-    items = iter(items)
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        while chunk := list(islice(items, batch)):
-            decoded = pool.map(lambda item: _attempt(item, task), chunk)
-            readable = []
-            for item, result in zip(chunk, decoded, strict=True):
-                if isinstance(result, str):
-                    problems.append(Problem(item.name, result))
-                else:
-                    readable.append((item, result))
-            found = probabilities(model, (wave for _, wave in readable), task, batch)
-            yield from ((item, values) for (item, _), values in zip(readable, found, strict=True))
+    items, ahead, held = iter(items), deque(), []
+    workers = cpu_count() or 1
+
+    def predicted() -> Iterator[tuple[Item, np.ndarray]]:
+        found = probabilities(model, (wave for _, wave in held), task, batch)
+        yield from zip([item for item, _ in held], found, strict=True)
+        held.clear()
+
+    with ThreadPoolExecutor(workers) as pool:
+        while True:
+            for item in islice(items, 2 * workers - len(ahead)):
+                ahead.append((item, pool.submit(_attempt, item, task)))
+            if not ahead:
+                break
+            item, decoding = ahead.popleft()
+            result = decoding.result()
+            if isinstance(result, str):
+                problems.append(Problem(item.name, result))
+                continue
+            held.append((item, result))
+            if len(held) == batch or sum(len(wave) for _, wave in held) > HELD:
+                yield from predicted()
+        yield from predicted()
+
+
+def export(model: nn.Module, path: Path) -> Path:
+    """Write a network as TorchScript, front end included: `torch.jit.load(path)` runs it without this project.
+
+    It maps windows (batch, samples) float32 in [-1, 1] to logits (batch, classes), as the network does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{getpid()}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the course's grader loads this form and no newer one
+        torch.jit.script(model.cpu().eval()).save(str(temporary))
+    replace(temporary, path)
+    return path
 
 
 def _attempt(item: Item, task: Task) -> np.ndarray | str:
@@ -86,7 +117,11 @@ def _attempt(item: Item, task: Task) -> np.ndarray | str:
 
 def _predict(model, waves: np.ndarray, task: Task) -> np.ndarray:
     if isinstance(model, nn.Module):
-        logits = models.window_logits(model.eval(), waves, task)  # (clips, windows, classes)
+        cut = audio.split_windows(waves, task.window_samples)  # (clips, windows, window)
+        flat = cut.reshape(-1, cut.shape[-1])
+        parts = np.array_split(flat, -(-len(flat) // WINDOWS))
+        logits = torch.cat([models.window_logits(model.eval(), part, task) for part in parts])
+        logits = logits.reshape(*cut.shape[:2], -1)  # (clips, windows, classes)
         return models.to_probabilities(logits, task.multi_label).mean(dim=1).cpu().numpy()
     values = torch.from_numpy(np.asarray(model.decision_function(features.pooled(waves, task)), dtype=np.float32))
     if values.ndim == 1:  # two classes: one margin

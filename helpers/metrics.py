@@ -224,8 +224,7 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) 
 
 
 def _with_intervals(values, probabilities, targets, groups, seed) -> dict[str, dict[str, float]]:
-    weights, balanced = resampling.draws(len(targets), groups, seed), "macro_f1" in values
-    drawn = resampling.resampled(probabilities, targets, weights, balanced)
+    drawn = resampling.bootstrap(probabilities, targets, groups, seed, balanced="macro_f1" in values)
     return {
         name: resampling.interval(value, drawn[name], len(targets)) | {"chance": _chance(name, probabilities, targets)}
         for name, value in values.items()

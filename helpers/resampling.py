@@ -5,22 +5,36 @@ A resample is a row of weights: how often each clip is drawn. Scores are compute
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of every interval
+BLOCK = 2**21  # weights that are held at a time
 BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # names of `metrics.balanced_scores`
+
+
+def blocks(clips: int, groups: Sequence[str], seed: int) -> Iterator[np.ndarray]:
+    """`draws`, few resamples at a time: memory does not grow with the number of clips."""
+    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else np.arange(clips)
+    _, member = np.unique(names, return_inverse=True)
+    count = member.max() + 1
+    rng, size = np.random.default_rng(seed), max(1, BLOCK // clips)
+    for start in range(0, RESAMPLES, size):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(size, RESAMPLES - start))
+        yield drawn[:, member].astype(np.float64)
 
 
 def draws(clips: int, groups: Sequence[str], seed: int) -> np.ndarray:
     """How often each clip is drawn in each resample, (RESAMPLES, clips) float64; "" is a group of its own."""
-    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else np.arange(clips)
-    _, member = np.unique(names, return_inverse=True)
-    count = member.max() + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return drawn[:, member].astype(np.float64)
+    return np.concatenate(list(blocks(clips, groups, seed)))
+
+
+def bootstrap(probabilities, targets, groups, seed: int, balanced: bool = False) -> dict[str, np.ndarray]:
+    """`resampled` under all of `draws`, by name, (RESAMPLES,)."""
+    parts = [resampled(probabilities, targets, weights, balanced) for weights in blocks(len(targets), groups, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def interval(value: float, drawn: np.ndarray, clips: int, least: float = 0.0) -> dict[str, float]:

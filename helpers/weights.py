@@ -141,6 +141,8 @@ def read_info(folder: Path, name: str) -> dict:
             missing = ["config"]
         if missing:
             raise ValueError(f"lacks {', '.join(missing)}")
+        if not all(isinstance(name, str) for name in info["classes"]):
+            raise ValueError("names classes that are no text")
         if Path(info["file"]).name != info["file"] or Path(info["file"]).suffix not in (".pt", ".skops"):
             raise ValueError(f"names the file {info['file']!r}")
         if info.get("config", {}).get("classes", len(info["classes"])) != len(info["classes"]):

@@ -1,10 +1,7 @@
-"""A clip's score depends on the clip alone; predict.py scores folders of recordings with weights of one's choice."""
+"""A clip's score depends on the clip alone, and a bad recording does not stop the others."""
 
-import csv
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
+from os import cpu_count
 
 import numpy as np
 import pytest
@@ -12,12 +9,11 @@ import soundfile
 import torch
 from sklearn.svm import SVC
 
-from helpers import audio, features, inference, models, weights
+from helpers import audio, features, inference, models
 from helpers.data.listing import Item
 from helpers.data.pack import Pack
 from helpers.tasks import TASKS
 
-PREDICT = Path(__file__).resolve().parent.parent / "predict.py"
 SHORT = {
     name: replace(task, clip_samples=12_000, window_samples=4_096, mel=(256, 128, 16)) for name, task in TASKS.items()
 }
@@ -133,124 +129,30 @@ def test_bad_items_are_listed_and_the_rest_predicted(batch, tmp_path):
     )
 
 
-# --- predict.py ---
+def test_memory_does_not_grow_with_the_length_or_the_number_of_recordings(tmp_path, monkeypatch):
+    task, seen, running = SHORT["nsynth"], [], []
+    path, model = tmp_path / "long.wav", network(SHORT["nsynth"])
+    write(path, sound(50_000), task.rate)
+    whole = inference.probabilities(model, [audio.decode(path, task.rate)[0]], task)
 
+    def decode(*arguments, real=audio.decode):
+        running.append(1)
+        return real(*arguments)
 
-def untrained(folder, task, classes=None):
-    """Weights of an untrained network, as --weights wants them."""
-    classes = classes or task.classes
-    info = {"config": models.config_for(task, "MelCNN", len(classes)), "task": task.name, "classes": classes}
-    weights.save(folder, "small", network(task, classes=classes), info | {"data": "toy", "seed": 3})
-    return folder / "small.json"
+    def logits(model, waves, task, real=models.window_logits):
+        seen.append(len(waves))
+        return real(model, waves, task)
 
-
-def predict(tmp_path, task, data, *more):
-    """Run predict.py from another folder; returns the finished process and the rows of its table."""
-    command = [sys.executable, str(PREDICT), "--task", task, "--data", str(data), "--out", "table.csv", *map(str, more)]
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    table = elsewhere / "table.csv"
-    assert set(elsewhere.iterdir()) <= {table}  # nothing half-written stays
-    return done, list(csv.DictReader(table.open(encoding="utf-8"))) if table.is_file() else []
-
-
-def test_notes_are_scored_by_their_names_and_a_bad_one_is_left_out(tmp_path):
-    task, notes = TASKS["nsynth"], tmp_path / "notes"
-    names = ["bass_synthetic_001-040-075", "organ_electronic_002-060-100", "synth_lead_synthetic_003-072-025"]
-    for seed, name in enumerate(names):
-        write(notes / f"{name}.wav", sound(16_000, seed), task.rate)
-    (notes / "flute_acoustic_004-060-075.wav").write_bytes(b"RIFF")
-    made = untrained(tmp_path / "made", task)
-    done, rows = predict(tmp_path, "nsynth", notes, "--weights", made)
-    assert done.returncode == 0, done.stderr
-    assert "left out: flute_acoustic_004-060-075: cannot be decoded" in done.stderr
-    assert done.stderr.count("left out:") == 1
-    assert [(row["file"], row["label"]) for row in rows] == list(
-        zip(names, ["bass", "organ", "synth_lead"], strict=True)
-    )
-    expected = inference.probabilities(
-        weights.load(made.parent, "small", task)[0],
-        [audio.decode(notes / f"{name}.wav", task.rate)[0] for name in names],
-        task,
-    )
-    np.testing.assert_allclose([[float(row[label]) for label in task.classes] for row in rows], expected, atol=1e-5)
-    assert [row["prediction"] for row in rows] == [task.classes[place] for place in expected.argmax(axis=1)]
-    right = np.mean([row["prediction"] == row["label"] for row in rows])
-    assert f"small (toy) on {notes}: top1 {right:.3f} (" in done.stdout
-    assert ", n 3, chance 0.091; top3 " in done.stdout
-    assert "; 1 left out; " in done.stdout
-
-
-def test_folders_of_languages_are_scored_by_the_test_split_alone(tmp_path):
-    task, speech = TASKS["languages"], tmp_path / "speech"
-    for seed, name in enumerate(["train/de/x", "test/en/a__speaker__1", "test/es/a__other__1", "test/es/a__other__2"]):
-        write(speech / f"{name}.flac", sound(9_000 + seed, seed), task.rate)
-    made = untrained(tmp_path / "made", task, ("es", "en"))
-    done, rows = predict(tmp_path, "languages", speech, "--weights", made)
-    assert done.returncode == 0, done.stderr
-    assert [(Path(row["file"]).parent.as_posix(), row["label"]) for row in rows] == [
-        ("test/en", "en"), ("test/es", "es"), ("test/es", "es"),
-    ]  # fmt: skip
-    assert ", n 3, chance 0.500; 0 left out" in done.stdout
-
-
-@pytest.mark.parametrize("task", ["nsynth", "magnatagatune"])
-def test_plain_audio_is_predicted_without_scores(task, tmp_path):
-    for name, rate in (("one.wav", 44_100), ("deeper/two.ogg", 8_000)):
-        write(tmp_path / "plain" / name, np.stack([sound(9_000), sound(9_000)], axis=1), rate)
-    done, rows = predict(tmp_path, task, tmp_path / "plain", "--weights", untrained(tmp_path / "made", TASKS[task]))
-    assert done.returncode == 0, done.stderr
-    assert sorted(row["file"] for row in rows) == ["deeper/two.ogg", "one.wav"]
-    assert {row["label"] for row in rows} == {""}
-    assert "no labels, no scores, n 2; 0 left out" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("data", "chosen", "words"),
-    [
-        ("nowhere", "small", "found no folder"),
-        ("empty", "small", "found an empty folder, expected audio files"),
-        ("bad", "small", "none of 1 recordings could be read"),
-        ("bad", "large", "no such weights (there: small)"),
-        ("foreign", "small", "labels nl are not among the weights' classes (en, es). Choose other weights"),
-    ],
-)
-def test_what_cannot_be_predicted_is_said_in_words(data, chosen, words, tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(PREDICT.parent)
-    import predict as program
-
-    made = untrained(tmp_path / "made", TASKS["languages"], ("en", "es"))
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad/x.wav").touch()
-    write(tmp_path / "foreign/test/nl/b.flac", sound(8_000), 8_000)
-    options = ["--data", tmp_path / data, "--weights", made.with_stem(chosen), "--out", tmp_path / "table.csv"]
-    monkeypatch.setattr(sys, "argv", ["predict.py", "--task", "languages", *map(str, options)])
-    assert program.main() == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.csv"))
-
-
-def test_a_missing_folder_ends_the_program_with_2(tmp_path):
-    done, rows = predict(tmp_path, "nsynth", tmp_path / "none", "--weights", untrained(tmp_path, TASKS["nsynth"]))
-    assert done.returncode == 2
-    assert "predict.py: DATA: found no folder" in done.stderr
-    assert not rows
-    assert not done.stdout
-
-
-def test_help_names_every_option(tmp_path):
-    done, _ = predict(tmp_path, "nsynth", "anywhere", "--help")
-    assert done.returncode == 0
-    assert not [option for option in ("--task", "--data", "--weights", "--out") if option not in done.stdout]
-
-
-def test_damaged_labels_are_not_taken_for_a_folder_without_labels(tmp_path):
-    task, notes = TASKS["nsynth"], tmp_path / "notes"
-    write(notes / "audio/bass_acoustic_000-036-075.wav", sound(9_000), task.rate)
-    (notes / "examples.json").write_text('{"bass')
-    done, rows = predict(tmp_path, "nsynth", notes, "--weights", untrained(tmp_path / "made", task))
-    assert (done.returncode, rows) == (2, [])
-    assert "not valid JSON" in done.stderr
+    monkeypatch.setattr(audio, "decode", decode)
+    monkeypatch.setattr(models, "window_logits", logits)
+    monkeypatch.setattr(inference, "HELD", 120_000)  # samples: three of these recordings exceed it
+    monkeypatch.setattr(inference, "WINDOWS", 8)
+    items = (Item(str(place), path, (), "") for place in range(100))
+    predicted = inference.predict_items(model, items, task, [])
+    next(predicted)
+    assert len(running) <= 3 + 2 * cpu_count() + 1
+    rows = [values for _, values in predicted]
+    assert len(rows) == 99
+    assert max(seen) <= 8
+    assert sum(seen) == 100 * 12  # windows of 4,096 samples
+    np.testing.assert_allclose(rows, np.repeat(whole, 99, axis=0), atol=1e-5)

@@ -451,3 +451,14 @@ def test_models_of_different_seeds_are_not_compared(shapes):
     first, second = (np.full(shape, 0.25) for shape in shapes)
     with pytest.raises(ValueError, match=r"first and second: found shapes .* expected \(seeds, clips, classes\)"):
         metrics.seed_difference("top1", first, second, np.zeros(8, int))
+
+
+def test_intervals_do_not_depend_on_how_many_resamples_are_held_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    values, groups = rng.random((60, 5)), [f"group {place // 3}" for place in range(60)]
+    for targets in (rng.integers(0, 5, 60), (rng.random((60, 5)) < 0.4).astype(np.float32)):
+        with monkeypatch.context() as patch:
+            first = metrics.scores(values, targets, groups)
+            patch.setattr("helpers.resampling.BLOCK", 60 * 7)
+            second = metrics.scores(values, targets, groups)
+        assert {name: pytest.approx(score) for name, score in first.items()} == second

@@ -189,5 +189,5 @@ def digest_of(classes: tuple[str, ...], packs: dict[str, Pack]) -> str:
         pack = packs[name]
         digest.update(f"{name}\n".encode() + np.ascontiguousarray(pack.targets).tobytes())
         for clip in zip(pack.names, pack.groups, pack.digests, strict=True):
-            digest.update("\t".join(clip).encode() + b"\n")
+            digest.update("\t".join(clip).encode(errors="surrogateescape") + b"\n")
     return digest.hexdigest()

@@ -76,7 +76,8 @@ def wrong_layout(folder: Path, expected: str) -> WrongLayout:
 
 def audio_files(folder: Path) -> list[Path]:
     """All recordings under `folder` that a decoder is known for (arrays apart), sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES[:-1] and path.is_file())
+    # A link that leads nowhere is listed too: decoding says that it is missing
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES[:-1] and not path.is_dir())
 
 
 def read_plain(folder: Path, classes: tuple[str, ...]) -> Listing:

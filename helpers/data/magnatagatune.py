@@ -102,7 +102,7 @@ def _read_original(folder: Path, merge_synonyms: bool) -> Listing:
             rows = [row for row in csv.reader(file, delimiter="\t") if row]
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a table of text ({error}). Fetch the file again.") from error
-    if len(rows) < 2 or rows[0][0] != "clip_id" or rows[0][-1] != "mp3_path":
+    if len(rows) < 2 or len(rows[0]) < 3 or rows[0][0] != "clip_id" or rows[0][-1] != "mp3_path":
         raise ValueError(f"{path}: expected tab-separated columns clip_id, tags …, mp3_path. Fetch the file again.")
     width = len(rows[0])
     damaged = next((number for number, row in enumerate(rows, 1) if len(row) != width), None)

@@ -128,17 +128,26 @@ def open_packs(listing: Listing, task: Task, cache: Path) -> tuple[dict[str, Pac
     if opened is None:
         if damaged:  # now, not after writing: by then it may be the whole pack of another run
             shutil.rmtree(folder, ignore_errors=True)
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
+        fresh = None
         try:
+            cache.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
             _write(fresh, listing, task)
             try:
                 os.rename(fresh, folder)
             except OSError:  # another run finished the same pack first
                 if not folder.is_dir():
                     raise
+        except OSError as error:
+            size = 2 * task.clip_samples * sum(map(len, listing.splits.values())) / 2**20
+            raise OSError(
+                error.errno,
+                f"{cache}: the decoded recordings cannot be kept ({error.strerror}), expected a folder with room for "
+                f"{size:,.0f} MiB. Make room, or use a copy of the bundle in a place that can be written",
+            ) from error
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            if fresh:
+                shutil.rmtree(fresh, ignore_errors=True)
         opened = _open(folder, listing, task)
         if opened is None:
             raise OSError(f"{folder}: the pack just written cannot be read back. Check the disk.")
@@ -154,7 +163,8 @@ def _key(listing: Listing, task: Task) -> str:
             if item.path not in seen:
                 status = item.path.stat() if item.path.is_file() else None
                 seen[item.path] = f"{status.st_size} {status.st_mtime_ns}" if status else "missing"
-            digest.update(f"{split} {item.path} {item.row} {seen[item.path]} {item.labels} {item.group}\n".encode())
+            row = f"{split} {item.path} {item.row} {seen[item.path]} {item.labels} {item.group}\n"
+            digest.update(row.encode(errors="surrogateescape"))  # a file's name may be no UTF-8
     return digest.hexdigest()
 
 

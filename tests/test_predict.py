@@ -1,0 +1,350 @@
+"""predict.py scores recordings at any path with weights of one's choice, and says what it left out."""
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from helpers import audio, inference, metrics, models, weights
+from helpers.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+LANGUAGES = TASKS["languages"]
+
+
+def sound(samples, seed=0):
+    """A tone in noise, another for each seed."""
+    rng = np.random.default_rng(seed)
+    tone = np.sin(2 * np.pi * rng.uniform(0.01, 0.2) * np.arange(samples))
+    return (0.2 * tone + 0.05 * rng.standard_normal(samples)).astype(np.float32)
+
+
+def write(path, wave, rate=LANGUAGES.rate):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, rate)
+
+
+def untrained(folder, task, classes=None):
+    """Weights of a small untrained network, as --weights wants them."""
+    classes = classes or task.classes
+    config = models.config_for(task, "MelCNN", len(classes)) | {"width": 4}
+    info = {"config": config, "task": task.name, "classes": classes, "data": "toy", "seed": 3}
+    weights.save(folder, "small", models.build(config, seed=3), info)
+    return folder / "small.json"
+
+
+def call(monkeypatch, capsys, *options):
+    """Run predict.py's main in this process: exit code, output, errors."""
+    monkeypatch.syspath_prepend(ROOT)
+    import predict as program
+
+    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, options)])
+    capsys.readouterr()
+    code = program.main()
+    return SimpleNamespace(code=code, out=(text := capsys.readouterr()).out, err=text.err)
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run predict.py in a folder of its own: `run(task, data, *options)` -> as `call`, with the table's rows."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    def run(task, data, *more):
+        done = call(monkeypatch, capsys, "--task", task, "--data", data, *more)
+        table = tmp_path / "elsewhere" / "predictions.csv"
+        assert set(table.parent.iterdir()) <= {table}  # nothing half-written stays
+        done.rows = rows_of(table) if table.is_file() else []
+        return done
+
+    return run
+
+
+def test_notes_are_scored_by_their_names_and_a_bad_one_is_left_out(run, tmp_path):
+    task, notes = TASKS["nsynth"], tmp_path / "notes"
+    names = ["bass_synthetic_001-040-075", "organ_electronic_002-060-100", "synth_lead_synthetic_003-072-025"]
+    for seed, name in enumerate(names):
+        write(notes / f"{name}.wav", sound(16_000, seed), task.rate)
+    (notes / "flute_acoustic_004-060-075.wav").write_bytes(b"RIFF")
+    made = untrained(tmp_path / "made", task)
+    done = run("nsynth", notes, "--weights", made)
+    assert done.code == 0, done.err
+    assert "left out: flute_acoustic_004-060-075: cannot be decoded" in done.err
+    assert done.err.count("left out:") == 1
+    labels = ["bass", "organ", "synth_lead"]
+    assert [(row["file"], row["label"]) for row in done.rows] == list(zip(names, labels, strict=True))
+    assert list(done.rows[0]) == ["file", "prediction", *task.classes, "label"]
+    model = weights.load(made.parent, "small", task)[0]
+    waves = [audio.decode(notes / f"{name}.wav", task.rate)[0] for name in names]
+    expected = inference.probabilities(model, waves, task)
+    np.testing.assert_allclose(
+        [[float(row[label]) for label in task.classes] for row in done.rows], expected, atol=1e-5
+    )
+    assert [row["prediction"] for row in done.rows] == [task.classes[place] for place in expected.argmax(axis=1)]
+    right = np.mean([row["prediction"] == row["label"] for row in done.rows])
+    last = done.out.splitlines()[-1]
+    assert last.startswith(f"small (toy) on {notes}: top1 {right:.3f} (")
+    assert ", n 3, chance 0.091; top3 " in last
+    assert "; 1 left out; " in last
+
+
+def test_folders_of_languages_are_scored_by_the_test_split_alone(run, tmp_path):
+    speech = tmp_path / "speech"
+    for seed, name in enumerate(["train/de/x", "test/en/a__speaker__1", "test/es/a__other__1", "test/es/a__other__2"]):
+        write(speech / f"{name}.flac", sound(9_000 + seed, seed))
+    done = run("languages", speech, "--weights", untrained(tmp_path / "made", LANGUAGES, ("es", "en")))
+    assert done.code == 0, done.err
+    assert [(Path(row["file"]).parent.as_posix(), row["label"]) for row in done.rows] == [
+        ("test/en", "en"), ("test/es", "es"), ("test/es", "es"),
+    ]  # fmt: skip
+    assert ", n 3, chance 0.500; 0 left out" in done.out
+
+
+def test_the_json_line_says_what_the_table_holds(run, tmp_path):
+    speech, made = tmp_path / "speech", untrained(tmp_path / "made", LANGUAGES)
+    for seed in range(12):
+        write(speech / LANGUAGES.classes[seed % 6] / f"a__{seed // 2}__{seed}.wav", sound(4_000, seed))
+    for number in range(101):
+        (speech / "en" / f"broken {number:03}.wav").touch()
+    done = run("languages", speech, "--weights", made, "--json")
+    said, last = json.loads(done.out.splitlines()[-1]), done.out.splitlines()[-2]
+    assert list(said) == ["task", "data", "weights", "n", "metrics", "unreadable", "seconds"]
+    assert (said["task"], said["data"], said["n"]) == ("languages", str(speech), 12)
+    assert said["weights"] == hashlib.sha256(made.with_suffix(".pt").read_bytes()).hexdigest()
+    assert said["unreadable"]["count"] == done.err.count("left out: ") == 101
+    assert said["unreadable"]["first"][:1] == [["en/broken 000.wav", "empty file (0 bytes)"]]
+    assert len(said["unreadable"]["first"]) == 100
+    assert 0 < said["seconds"] < 900
+    values = np.array([[float(row[name]) for name in LANGUAGES.classes] for row in done.rows])
+    targets = np.array([LANGUAGES.classes.index(row["label"]) for row in done.rows])
+    groups = ["__".join(Path(row["file"]).stem.split("__")[:2]) for row in done.rows]
+    expected = metrics.scores(values, targets, groups)
+    assert {name: pytest.approx(score) for name, score in expected.items()} == said["metrics"]
+    assert list(said["metrics"]) == ["top1", "top3"]
+    assert metrics.in_words(said["metrics"]["top3"]) in last
+
+
+def test_tags_get_areas_and_are_listed_one_by_one(run, tmp_path):
+    task, music = TASKS["magnatagatune"], tmp_path / "music"
+    tags = {
+        "0/x-y-1-.wav": ("slow",),
+        "d/a-b-1-.wav": ("no beat", "slow"),
+        "e/c-d-1-.wav": (),
+        "f/e-f-1-.wav": ("slow",),
+    }
+    lines = ["\t".join(["clip_id", "no beat", "slow", "unheard", "mp3_path"])]
+    for number, (name, held) in enumerate(tags.items()):
+        write(music / name, sound(20_000, number), task.rate)
+        lines.append("\t".join([str(number), *(str(int(tag in held)) for tag in ("no beat", "slow", "unheard")), name]))
+    (music / "annotations_final.csv").write_text("\n".join(lines), encoding="utf-8")
+    done = run("magnatagatune", music, "--weights", untrained(tmp_path / "made", task), "--json")
+    assert done.code == 0, done.err
+    assert {row["file"]: row["label"] for row in done.rows} == {
+        name: "; ".join(held) for name, held in tags.items() if name[0] in "def"
+    }
+    values = np.array([[float(row[name]) for name in ("no beat", "slow")] for row in done.rows])
+    targets = np.array([[tag in row["label"] for tag in ("no beat", "slow")] for row in done.rows], dtype=np.float32)
+    said = json.loads(done.out.splitlines()[-1])["metrics"]
+    expected = metrics.point_scores(values, targets)
+    assert {name: score["value"] for name, score in said.items()} == pytest.approx(expected)
+    assert list(expected) == ["roc_auc", "pr_auc"]
+
+
+@pytest.mark.parametrize("task", ["nsynth", "magnatagatune"])
+def test_plain_audio_is_predicted_without_scores(run, task, tmp_path):
+    for name, rate in (("one.wav", 44_100), ("deeper/two.ogg", 8_000)):
+        write(tmp_path / "plain" / name, np.stack([sound(9_000), sound(9_000)], axis=1), rate)
+    done = run(task, tmp_path / "plain", "--weights", untrained(tmp_path / "made", TASKS[task]), "--json")
+    assert done.code == 0, done.err
+    assert sorted(row["file"] for row in done.rows) == ["deeper/two.ogg", "one.wav"]
+    assert {row["label"] for row in done.rows} == {""}
+    assert "no labels, no scores, n 2; 0 left out" in done.out
+    assert json.loads(done.out.splitlines()[-1])["metrics"] == {}
+
+
+@pytest.mark.parametrize("classes", [LANGUAGES.classes, ("en", "es")])
+def test_one_file_gets_its_top_three_with_bars(run, tmp_path, classes):
+    path, made = tmp_path / "odd name.flac", untrained(tmp_path / "made", LANGUAGES, classes)
+    write(path, sound(50_000))
+    model = weights.load(made.parent, "small", LANGUAGES)[0]
+    values = inference.probabilities(model, [audio.decode(path, 8_000)[0]], LANGUAGES)[0]
+    order = np.argsort(-values)[:3]
+    done = run("languages", path, "--weights", made)
+    assert (done.code, done.rows) == (0, [])
+    assert done.out.splitlines() == [
+        f"{classes[place]} {values[place]:.2f} " + "█" * round(20 * float(values[place])) for place in order
+    ]
+    done = run("languages", path, "--weights", made, "--json", "--out", "predictions.csv")
+    assert [row["file"] for row in done.rows] == ["odd name.flac"]
+    assert json.loads(done.out.splitlines()[-1])["n"] == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "chosen", "words"),
+    [
+        ("nowhere", "small", "found no folder"),
+        ("empty", "small", "found an empty folder, expected audio files"),
+        ("bad", "small", "none of 1 recordings could be read"),
+        ("bad/x.wav", "small", "left out: x.wav: empty file (0 bytes)"),
+        ("bad", "large", "no such weights (there: altered, small)"),
+        ("bad", "altered", "altered.pt: digest "),
+        ("foreign", "small", "labels nl are not among the weights' classes (en, es). Choose other weights"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said_in_words(run, data, chosen, words, tmp_path):
+    made = untrained(tmp_path / "made", LANGUAGES, ("en", "es"))
+    info = weights.read_info(made.parent, "small") | {"file": "altered.pt"}
+    made.with_stem("altered").write_text(json.dumps(info))
+    content = bytearray(made.with_suffix(".pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (made.parent / "altered.pt").write_bytes(content)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/x.wav").touch()
+    write(tmp_path / "foreign/test/nl/b.flac", sound(8_000))
+    done = run("languages", tmp_path / data, "--weights", made.with_stem(chosen))
+    assert (done.code, done.rows, done.out) == (2, [], "")
+    assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("plain", "a folder or a device is there, expected a file"), ("pipe", "a folder or a device is there"),
+     ("plain/a.wav/table.csv", "cannot be written (File exists). Choose another file with --out.")],
+)  # fmt: skip
+def test_a_table_is_not_written_over_what_is_no_table(run, out, words, tmp_path):
+    write(tmp_path / "plain/a.wav", sound(800))
+    os.mkfifo(tmp_path / "pipe")
+    made = untrained(tmp_path / "made", LANGUAGES)
+    done = run("languages", tmp_path / "plain", "--weights", made, "--out", tmp_path / out)
+    assert done.code == 2
+    assert words in done.err
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["a.wav"]
+    assert (tmp_path / "pipe").is_fifo()
+    done = run("languages", tmp_path / "plain", "--weights", made, "--out", tmp_path / "new" / "folder" / "table.csv")
+    assert [row["file"] for row in rows_of(tmp_path / "new" / "folder" / "table.csv")] == ["a.wav"]
+
+
+def test_damaged_labels_are_not_taken_for_a_folder_without_labels(run, tmp_path):
+    task, notes = TASKS["nsynth"], tmp_path / "notes"
+    write(notes / "audio/bass_acoustic_000-036-075.wav", sound(9_000), task.rate)
+    (notes / "examples.json").write_text('{"bass')
+    done = run("nsynth", notes, "--weights", untrained(tmp_path / "made", task))
+    assert (done.code, done.rows) == (2, [])
+    assert "not valid JSON" in done.err
+
+
+def program(source, *arguments, cwd=ROOT):
+    """Run a Python program in a process of its own; returns what it printed."""
+    command = [sys.executable, "-c", source, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_names_every_option_and_does_not_wait_for_torch():
+    source = (
+        "import runpy, sys\nsys.argv = ['predict.py', '--help']\n"
+        "try: runpy.run_path('predict.py', run_name='__main__')\nexcept SystemExit as end: assert not end.code\n"
+        "print(sorted({'torch', 'numpy', 'helpers'} & set(sys.modules)))"
+    )
+    text = program(source)
+    assert not [name for name in ("--task", "--data", "--weights", "--out", "--json") if name not in text]
+    assert text.splitlines()[-1] == "[]"
+
+
+ALONE = """
+import importlib.metadata as metadata, re, runpy, sys
+
+def closure(names, seen):
+    for name in names:
+        name = re.split(r"[^\\w.-]", name)[0].lower().replace("_", "-")
+        if name in seen: continue
+        try: needed = metadata.distribution(name).requires or []
+        except metadata.PackageNotFoundError: continue
+        seen.add(name)
+        closure([line for line in needed if "extra ==" not in line], seen)
+    return seen
+
+with open("requirements-inference.txt") as file:
+    allowed = closure([line.split("==")[0] for line in file if not line.startswith("#")], set())
+tops = metadata.packages_distributions().items()
+blocked = {top for top, held in tops if not {name.lower().replace("_", "-") for name in held} & allowed}
+assert {"pandas", "skops", "lightning_fabric", "papermill", "pytest"} <= blocked, blocked
+assert not {"torch", "numpy", "scipy", "sklearn", "soundfile", "tqdm"} & blocked, blocked
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for part in sys.argv[1].split("|"):
+    sys.argv = ["predict.py", *part.split()]
+    try: runpy.run_path("predict.py", run_name="__main__")
+    except SystemExit as end: print("code", end.code)
+"""
+
+
+def test_nothing_but_the_requirements_of_inference_is_needed(tmp_path):
+    notes, speech = tmp_path / "notes", tmp_path / "speech"
+    write(notes / "bass_synthetic_001-040-075.wav", sound(16_000), 16_000)
+    write(speech / "test" / "en" / "a.flac", sound(16_000))
+    parts = [
+        f"--task nsynth --data {notes} --out {tmp_path}/a.csv",
+        f"--task languages --data {speech} --out {tmp_path}/b.csv --json",
+        f"--task magnatagatune --data {notes} --out {tmp_path}/c.csv",
+        f"--task languages --data {speech} --weights {ROOT}/weights/languages-demo/svm.json",
+    ]
+
+    command = [sys.executable, "-c", ALONE, "|".join(parts)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if line.startswith("code")] == ["code 0"] * 3 + ["code 2"], done
+    assert "No module named 'skops', which these data or weights need. Install requirements.txt." in done.stderr
+    assert "mel_cnn (demo) on" in done.stdout
+
+
+FLAT = """
+import os, resource, sys
+from dataclasses import replace
+from pathlib import Path
+from helpers import tasks
+tasks.TASKS["languages"] = replace(tasks.TASKS["languages"], clip_samples=8_000, window_samples=8_000)
+import predict
+for folder in ("few", "few", "many"):
+    sys.argv = ["predict.py", "--task", "languages", "--data", folder, "--weights", "small.json"]
+    assert predict.main() == 0
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_recordings(tmp_path):
+    few, many = 100, 1_500
+    short = replace(LANGUAGES, clip_samples=8_000, window_samples=8_000)
+    untrained(tmp_path, short)
+    for number in range(5):
+        write(tmp_path / "sounds" / f"{number}.wav", sound(16_000, number))
+    for name, count in (("few", few), ("many", many)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            os.link(tmp_path / "sounds" / f"{number % 5}.wav", tmp_path / name / f"{number}.wav")
+    source = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + FLAT
+    lines = program(source, cwd=tmp_path).splitlines()
+    assert f"no scores, n {many};" in lines[-2]
+    _, before, after = (int(line) for line in lines[1::2])
+    held = (many - few) * 16_000 * 4 / 2**20  # MiB, were all the waveforms kept
+    assert after - before < 0.3 * held, f"{before} MiB for {few} recordings, {after} MiB for {many}"

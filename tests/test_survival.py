@@ -1,0 +1,491 @@
+"""What happens to packs, predictions and readers when a run is killed, the disk is full, or files are damaged.
+
+Elsewhere: several packings at once and flipped bytes of packs (test_pack), altered weights and code in them
+(test_weights), code in label pickles (test_readers), a killed search (test_tuning), downloads (test_download).
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from test_predict import call, rows_of, sound, untrained, write
+
+from helpers import audio, data, experiment, weights
+from helpers.data import pack
+from helpers.data.listing import Item, read_plain
+from helpers.tasks import TAGS, TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+LANGUAGES = TASKS["languages"]
+SMALL = replace(LANGUAGES, clip_samples=800, window_samples=800)
+FILES, BROKEN = 2_000, 100
+
+
+def speech(folder, count, labels=LANGUAGES.classes):
+    """A folder of `count` short recordings of five sounds, in folders named after the languages."""
+    for number in range(5):
+        write(folder.with_name("sounds") / f"{number}.wav", sound(800 + number, number))
+    for number in range(count):
+        path = folder / labels[number % len(labels)] / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(folder.with_name("sounds") / f"{number % 5}.wav", path)
+    return folder
+
+
+def packed(cache, listing, task=SMALL):
+    """Open a pack; its clips' digests by split."""
+    return {split: part.digests.tolist() for split, part in pack.open_packs(listing, task, cache)[0].items()}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+# --- killed ---
+
+
+def pack_and_stop(listing, cache, reached):
+    """Write a pack; stop for ever at the clip before the last."""
+    digests = []
+
+    def digest_rows(rows, real=pack.digest_rows):
+        digests.append(1)
+        if len(digests) == 399:
+            reached.set()
+            time.sleep(600)
+        return real(rows)
+
+    pack.digest_rows = digest_rows
+    pack.open_packs(listing, SMALL, cache)
+
+
+def test_a_packing_that_is_killed_leaves_nothing_that_is_used_again(tmp_path):
+    listing, cache = data.read(SMALL, speech(tmp_path / "speech", 400)), tmp_path / "cache"
+    expected = packed(tmp_path / "other", listing)
+    context = multiprocessing.get_context("spawn")
+    reached = context.Event()
+    run = context.Process(target=pack_and_stop, args=(listing, cache, reached))
+    run.start()
+    assert reached.wait(500)
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+    (half,) = cache.iterdir()
+    assert half.name.startswith(".")
+    written = (half / "all.i16").stat().st_size
+    assert 0 < written < 400 * 1600
+    (half / "all.i16").write_bytes(bytes(written))  # what is there must not matter
+    assert packed(cache, listing) == expected
+    (whole,) = cache.glob("[!.]*")
+    (other,) = (tmp_path / "other").iterdir()
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == {
+        path.name: path.read_bytes() for path in other.iterdir()
+    }
+
+
+def started(folder, *options):
+    """Start predict.py in `folder` and stop it when the first rows of its table are on the disk."""
+    run = subprocess.Popen(
+        [sys.executable, ROOT / "predict.py", *options], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    while not any(path.stat().st_size for path in folder.glob(f".*.{run.pid}")):
+        assert run.poll() is None, run.communicate()[0].decode()
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGSTOP)
+    return run
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_run_beside_another_that_goes_on_or_is_killed(tmp_path, monkeypatch, capsys, killed):
+    count = 1_000
+    folder, made = speech(tmp_path / "speech", count), untrained(tmp_path / "made", LANGUAGES)
+    options = ["--task", "languages", "--data", str(folder), "--weights", str(made)]
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    first = started(tmp_path / "out", *options)
+    try:
+        half = list(Path().iterdir())
+        assert len(half) == 1
+        assert half[0].name == f".predictions.csv.{first.pid}"  # nothing has the table's name yet
+        assert 0 < half[0].read_bytes().count(b"\n") < count
+        done = call(monkeypatch, capsys, *options)
+        table = Path("predictions.csv").read_bytes()
+        assert (done.code, len(rows_of(Path("predictions.csv")))) == (0, count)
+        os.kill(first.pid, signal.SIGKILL if killed else signal.SIGCONT)
+        said = first.communicate()[0].decode()
+        assert first.returncode == (-signal.SIGKILL if killed else 0), said
+    finally:
+        first.kill()
+    assert Path("predictions.csv").read_bytes() == table
+    assert {path.name for path in Path().iterdir()} == {"predictions.csv"} | ({half[0].name} if killed else set())
+
+
+# --- no room, no right to write ---
+
+
+def test_a_pack_on_a_full_disk_is_refused_and_nothing_of_it_stays(tmp_path, small_disk):
+    few, many = (data.read(SMALL, speech(tmp_path / str(count) / "speech", count)) for count in (50, 2_000))
+    before = packed(small_disk / "cache", few)
+    with pytest.raises(
+        OSError, match=r"cache: the decoded recordings cannot be kept \(No space left on device\), .*3 MiB"
+    ):
+        pack.open_packs(many, SMALL, small_disk / "cache")
+    assert len(list((small_disk / "cache").iterdir())) == 1  # the first pack alone
+    assert packed(small_disk / "cache", few) == before
+    assert os.statvfs(small_disk).f_bavail * 4096 > 2**20
+
+
+def test_predictions_on_a_full_disk_are_refused_and_nothing_of_them_stays(tmp_path, small_disk, monkeypatch, capsys):
+    folder, made = speech(tmp_path / "speech", 300), untrained(tmp_path / "made", LANGUAGES)
+    (small_disk / "table.csv").write_text("the last run's\n")
+    (small_disk / "filler").write_bytes(bytes(2**21 - 3 * 4096))
+    out = ["--out", small_disk / "table.csv"]
+    done = call(monkeypatch, capsys, "--task", "languages", "--data", folder, "--weights", made, *out)
+    assert (done.code, done.out) == (2, "")
+    assert f"{small_disk}/table.csv: cannot be written (No space left on device). Choose another" in done.err
+    assert {path.name for path in small_disk.iterdir()} == {"table.csv", "filler"}
+    assert (small_disk / "table.csv").read_text() == "the last run's\n"
+
+
+def test_a_bundle_and_a_home_that_cannot_be_written_and_one_core_are_enough(tmp_path, monkeypatch, capsys):
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("a read-only copy cannot be mounted here")
+    folder, made = speech(tmp_path / "speech", 20), untrained(tmp_path / "made", LANGUAGES)
+    options = ["--task", "languages", "--data", folder, "--weights", made, "--out", "table.csv"]
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "out").mkdir()
+    script = (
+        f'mount --bind "{ROOT}" "{tmp_path}/bundle" && mount -o remount,ro,bind "{tmp_path}/bundle" || exit 99\n'
+        f'touch "{tmp_path}/bundle/x" 2>/dev/null && exit 98\n'
+        f'export HOME="{tmp_path}/bundle" TMPDIR="{tmp_path}/bundle"; cd "{tmp_path}/out" && exec "$@"'
+    )
+    command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, tmp_path / "bundle/predict.py", *options]
+    cores = os.sched_getaffinity(0)
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, {min(cores)}), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "n 20" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, capsys, *options).code == 0
+    one, all_ = ([list(row.values()) for row in rows_of(tmp_path / part)] for part in ("out/table.csv", "table.csv"))
+    assert [row[:2] for row in one] == [row[:2] for row in all_]
+    np.testing.assert_allclose(*(np.array([row[2:-1] for row in rows], float) for rows in (one, all_)), atol=1e-5)
+
+
+def test_a_pack_in_a_folder_that_cannot_be_written_is_refused_in_words(tmp_path):
+    (tmp_path / "cache").write_text("a file is in the way")
+    listing = data.read(SMALL, speech(tmp_path / "speech", 3))
+    with pytest.raises(
+        OSError, match=r"cache: the decoded recordings cannot be kept \(File exists\), .* Make room, or"
+    ):
+        pack.open_packs(listing, SMALL, tmp_path / "cache")
+
+
+def test_a_read_only_bundle_keeps_its_packs_beside_the_results(tmp_path, monkeypatch):
+    for number, part in enumerate(f"{split}/{name}" for split in data.SPLITS for name in LANGUAGES.classes):
+        write(tmp_path / "speech" / part / "a.wav", sound(40_000, number))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    parameters = {"TASK": "languages", "DATA": str(tmp_path / "speech"), "MODE": "infer", "SEED": 0, "CLASSES": ""}
+    experiment.start("01_x", tmp_path / "bundle", parameters | {"OUT": str(tmp_path / "out")})
+    assert len(list((tmp_path / "out" / "cache").iterdir())) == 1
+    assert not (tmp_path / "bundle").exists()
+
+
+# --- damaged and oddly named files ---
+
+
+def encoded(form, wave=None, **options):
+    """The bytes of a recording."""
+    file = io.BytesIO()
+    soundfile.write(file, sound(800) if wave is None else wave, LANGUAGES.rate, format=form, **options)
+    return file.getvalue()
+
+
+def with_rate(rate):
+    """A WAV whose header states this sampling rate."""
+    content = bytearray(encoded("WAV"))
+    content[24:28] = rate.to_bytes(4, "little")
+    return bytes(content)
+
+
+BREAKS = {
+    "empty.wav": (b"", "empty file (0 bytes)"),
+    "text.wav": (b"This is no recording.\n" * 40, "cannot be decoded"),
+    "header.wav": (encoded("WAV")[:44], "holds no samples"),
+    "start.wav": (b"RIFF", "cannot be decoded"),
+    "silent.wav": (encoded("WAV", np.zeros(800)), "silent"),
+    "nan.wav": (encoded("WAV", np.full(800, np.nan), subtype="FLOAT"), "holds NaN"),
+    "huge.wav": (encoded("WAV", np.full(800, 1e38), subtype="FLOAT"), "holds samples of 1e+38, expected [-1, 1]"),
+    "rate.wav": (with_rate(2**31 - 1), "sampling rate is 2147483647 Hz, expected 1000 to 384000 Hz"),
+    "cut.flac": (encoded("FLAC")[:60], "cannot be decoded"),
+    "zeros.ogg": (bytes(3_000), "cannot be decoded"),
+}
+
+
+def test_every_broken_file_among_many_is_found_and_the_rest_is_scored(tmp_path, monkeypatch, capsys):
+    folder, made = speech(tmp_path / "speech", FILES - BROKEN), untrained(tmp_path / "made", LANGUAGES)
+    reasons = {}
+    for number in range(BROKEN):
+        name, (content, reason) = list(BREAKS.items())[number % len(BREAKS)]
+        path = folder / LANGUAGES.classes[number % 5] / f"{number} {name}"
+        path.write_bytes(content)
+        reasons[path.relative_to(folder).as_posix()] = reason
+    options = ["--task", "languages", "--data", folder, "--weights", made, "--out", tmp_path / "table.csv", "--json"]
+    done = call(monkeypatch, capsys, *options)
+    assert done.code == 0, done.err
+    said, rows = json.loads(done.out.splitlines()[-1]), rows_of(tmp_path / "table.csv")
+    assert said["n"] == len(rows) == said["metrics"]["top1"]["n"] == FILES - BROKEN
+    assert said["unreadable"]["count"] == BROKEN == len(reasons)
+    left = [line.removeprefix("left out: ").split(": ", 1) for line in done.err.splitlines() if ": " in line]
+    assert {name for name, _ in left} == reasons.keys()
+    assert not [(name, reason) for name, reason in left if reasons[name] not in reason]
+    assert {row["file"] for row in rows}.isdisjoint(reasons)
+    assert all(np.isfinite([float(row[name]) for name in LANGUAGES.classes]).all() for row in rows)
+
+
+NAMES = [
+    "with space", "it's \"quoted\"", "two\nlines", "re\rturn", "comma, semi; tab\t", "ñandú-日本-🎵", "-rf", "=1+1",
+    "%s{0}", "\\back", "x" * 240, os.fsdecode(b"no utf-8 \xff"),
+]  # fmt: skip
+
+
+def test_odd_file_names_are_predicted_packed_and_listed(tmp_path, monkeypatch, capsys):
+    folder, made = tmp_path / "odd", untrained(tmp_path / "made", LANGUAGES)
+    for number, name in enumerate(NAMES):
+        write(folder / "good.wav", sound(800, number))
+        os.rename(folder / "good.wav", folder / f"{name}.wav")
+        (folder / f"{name}.mp3").touch()
+    options = ["--task", "languages", "--data", folder, "--weights", made, "--out", tmp_path / "t", "--json"]
+    done = call(monkeypatch, capsys, *options)
+    assert done.code == 0, done.err
+    good = {f"{name}.wav".encode(errors="backslashreplace").decode() for name in NAMES}
+    assert {row["file"] for row in rows_of(tmp_path / "t")} == good
+    left = [line for line in done.err.splitlines() if line.startswith("left out: ")]
+    assert len(left) == len(NAMES)  # one line each, whatever is in the name
+    assert "left out: 'two\\nlines.mp3': empty file (0 bytes)" in left
+    assert "left out: ñandú-日本-🎵.mp3: empty file (0 bytes)" in left
+    said = json.loads(done.out.splitlines()[-1])
+    assert {name for name, _ in said["unreadable"]["first"]} == {f"{name}.mp3" for name in NAMES}
+    listing = read_plain(folder, LANGUAGES.classes)
+    for _ in range(2):
+        packs, problems, _ = pack.open_packs(listing, SMALL, tmp_path / "cache")
+        assert set(packs["all"].names) == {f"{name}.wav" for name in NAMES}
+        assert {problem.name for problem in problems} == {f"{name}.mp3" for name in NAMES}
+    assert data.digest_of(LANGUAGES.classes, {"train": packs["all"], "valid": packs["all"], "test": packs["all"]})
+
+
+def test_links_that_lead_nowhere_are_listed(tmp_path):
+    write(tmp_path / "good.wav", sound(800))
+    (tmp_path / "lost.wav").symlink_to(tmp_path / "nowhere.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "folder.wav").mkdir()
+    packs, problems, _ = pack.open_packs(read_plain(tmp_path, LANGUAGES.classes), SMALL, tmp_path / "cache")
+    assert packs["all"].names.tolist() == ["good.wav"]
+    assert {(problem.name, problem.reason) for problem in problems} == {
+        ("lost.wav", "file is missing"), ("pipe.wav", "file is missing"),
+    }  # fmt: skip
+
+
+def test_a_table_without_tags_and_weights_with_nameless_classes_are_refused(tmp_path):
+    (tmp_path / "annotations_final.csv").write_text("clip_id\tmp3_path\n1\t0/x.mp3\n")
+    with pytest.raises(ValueError, match=r"_final.csv: expected tab-separated columns clip_id, tags …, mp3_path"):
+        data.read(TASKS["magnatagatune"], tmp_path)
+    made = untrained(tmp_path, LANGUAGES)
+    made.write_text(json.dumps(json.loads(made.read_text()) | {"classes": [1, 2, 3, 4, 5, 6]}))
+    with pytest.raises(
+        ValueError, match=r"small.json: not a description of weights \(names classes that are no text\)"
+    ):
+        weights.load(tmp_path, "small", LANGUAGES)
+
+
+# --- fuzz: any bytes are read, or refused in words ---
+
+FUZZ = settings(
+    max_examples=60, derandomize=True, database=None, deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+def damaged(content):
+    """Strategy: these bytes with a few of them changed, put in, or cut off."""
+    kinds = st.sampled_from(["flip", "flip", "flip", "over", "in", "cut"])
+    change = st.tuples(st.integers(0, len(content) - 1), st.binary(min_size=1, max_size=8), kinds)
+
+    def apply(changes):
+        raw = bytearray(content)
+        for start, new, kind in changes:
+            if kind == "cut":
+                del raw[start:]
+            elif kind == "flip":
+                raw[start : start + 1] = bytes(byte ^ (1 << new[0] % 8) for byte in raw[start : start + 1])
+            else:
+                raw[start : start + len(new) * (kind == "over")] = new
+        return bytes(raw)
+
+    return st.lists(change, min_size=1, max_size=4).map(apply) | st.binary(max_size=200)
+
+
+def attempt(error, function, *arguments):
+    """What a function returns, or the words in which it refuses."""
+    try:
+        return function(*arguments)
+    except error as refusal:
+        return str(refusal)
+
+
+def saved(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+SOUNDS = {"wav": encoded("WAV"), "flac": encoded("FLAC"), "ogg": encoded("OGG"), "mp3": encoded("MP3", sound(8_000)),
+          "npy": saved(sound(800).astype(np.float16))}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", SOUNDS)
+def test_any_bytes_are_decoded_or_refused(suffix, tmp_path):
+    path, outcomes = tmp_path / f"x.{suffix}", set()
+    assert len(SOUNDS[suffix]) > 400
+
+    @FUZZ
+    @example(SOUNDS[suffix])
+    @given(damaged(SOUNDS[suffix]))
+    def decode(content):
+        path.write_bytes(content)
+        found = attempt(audio.BadAudio, audio.decode, path, LANGUAGES.rate)
+        outcomes.add("refused" if isinstance(found, str) else "decoded")
+        if isinstance(found, str):
+            assert found.isprintable()
+            assert str(tmp_path) not in found
+        else:
+            wave, rate = found
+            assert (wave.ndim, wave.dtype, bool(len(wave))) == (1, np.float32, True)
+            assert np.isfinite(wave).all()
+            assert np.abs(wave).max() <= 1.2 * audio.LARGEST  # resampling overshoots
+            assert rate > 0
+
+    decode()
+    assert outcomes == {"decoded", "refused"}
+
+
+NOTE = "bass_synthetic_033-022-050"
+TABLE = "\n".join(["\t".join(["clip_id", "slow", "fast", "mp3_path"]), "2\t1\t0\t0/a-b.mp3", "3\t0\t1\tf/c-d.mp3"])
+FRAME = pd.DataFrame({"file_path": ["val/d/x.npy"], "label": [np.eye(len(TAGS))[3]], "part": ["d"]})
+LABELS = {
+    "examples.json": (
+        "nsynth",
+        json.dumps({NOTE: {"instrument_family_str": "bass", "instrument_str": "b_1"}}).encode(),
+    ),
+    "annotations_final.csv": ("magnatagatune", TABLE.encode()),
+    "annotations/val_labels.pkl": ("magnatagatune", pickle.dumps(FRAME)),
+    "targets_test_int8.npy": ("languages", saved((np.arange(600) % 6).astype(np.int8))),
+    "inputs_test_fp16.npy": ("languages", saved(np.zeros((600, 4), dtype=np.float16))),
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda part: (
+        st.lists(part, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([NOTE, "instrument_family_str", "instrument_str"]) | st.text(max_size=5), part, max_size=3
+        )
+    ),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_any_labels_are_read_or_refused(name, tmp_path):
+    task, content = LABELS[name]
+    for other, (_, bytes_) in LABELS.items():
+        if other.endswith("npy") and name.endswith("npy"):
+            (tmp_path / other).write_bytes(bytes_)
+    path, outcomes = tmp_path / name, set()
+    path.parent.mkdir(exist_ok=True)
+    (tmp_path / f"{NOTE}.wav").touch()
+    strategy = damaged(content) | JSON if name.endswith("json") else damaged(content)
+
+    @FUZZ
+    @example(content)
+    @given(strategy)
+    def read(content):
+        path.write_bytes(content)
+        found = attempt(ValueError, data.read, TASKS[task], tmp_path)
+        outcomes.add("refused" if isinstance(found, str) else "read")
+        if isinstance(found, str):
+            assert str(tmp_path) in found
+        else:
+            items = [item for items in found.splits.values() for item in items]
+            assert all(isinstance(item, Item) and item.path.is_relative_to(tmp_path) for item in items)
+            assert {label for item in items for label in item.labels} <= set(found.classes)
+
+    read()
+    assert outcomes == {"read", "refused"}
+
+
+ATHERIS = """
+import sys, warnings, atheris
+from pathlib import Path
+with atheris.instrument_imports(include=["helpers"]):
+    from helpers import audio, data
+    from helpers.data import languages, magnatagatune, nsynth
+    from helpers.tasks import TASKS
+warnings.simplefilter("ignore")
+folder = Path(sys.argv.pop())
+sounds, labels = sys.argv.pop().split(), dict(pair.split("=") for pair in sys.argv.pop().split())
+targets = sounds + list(labels)
+
+def one(content):
+    name = targets[content[0] % len(targets)] if content else targets[0]
+    path = folder / labels.get(name, name) / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(content[1:])
+    try:
+        audio.decode(path, 8000) if name in sounds else data.read(TASKS[labels[name]], path.parent)
+    except ValueError:
+        pass
+
+atheris.Setup(sys.argv, one)
+atheris.Fuzz()
+"""
+
+
+def test_a_guided_fuzzer_finds_no_crash_of_decoder_and_readers(tmp_path):
+    pytest.importorskip("atheris", reason="atheris is not installed: only hypothesis fuzzes decoder and readers")
+    sounds = [f"x.{suffix}" for suffix in SOUNDS]
+    labels = {Path(name).name: task for name, (task, _) in LABELS.items()}
+    (tmp_path / "seeds").mkdir()
+    for number, content in enumerate([*SOUNDS.values(), *(content for _, content in LABELS.values())]):
+        (tmp_path / "seeds" / str(number)).write_bytes(bytes([number]) + content)
+    pairs = " ".join(f"{name}={task}" for name, task in labels.items())
+    command = [sys.executable, "-c", ATHERIS, "-runs=2000", "-max_len=5000", "-rss_limit_mb=4000", tmp_path / "seeds"]
+    command += [pairs, " ".join(sounds), tmp_path / "x"]
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, check=False, env=os.environ | {"PYTHONPATH": path}
+    )
+    errors = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, errors[-3000:]
+    assert "Done 2000 runs" in errors
