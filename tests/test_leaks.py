@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import papermill
 import pytest
 import soundfile
 import torch
@@ -18,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from helpers import data, experiment, features, inference, metrics, models, probes, svm, training, weights
 from helpers.data.pack import Pack, digest_rows
 from helpers.tasks import TASKS
+from tests.test_notebooks import execute
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY = sorted(path.relative_to(ROOT).with_suffix("") for path in (ROOT / "weights").glob("*-demo/*.json"))
@@ -124,7 +124,7 @@ def test_a_poisoned_test_split_changes_nothing_in_the_svm_of_notebook_02(toy, tm
             poison_speech(folder)
         parameters = {"TASK": "languages", "DATA": str(folder), "MODE": "train", "TRIALS": 2, "OUT": str(folder / "o")}
         notebook = ROOT / "notebooks/02_baseline_svm.ipynb"
-        papermill.execute_notebook(notebook, None, parameters, cwd=str(tmp_path), kernel_name="python3")
+        execute(notebook, parameters, tmp_path)
         model, info = weights.load(folder / "o/weights/languages-speech", "svm", TASKS["languages"])
         results = json.loads((folder / "o/results/02_baseline_svm.json").read_text())
         study = json.loads((folder / "o/results/tuning_svm.json").read_text())

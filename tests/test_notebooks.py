@@ -12,7 +12,7 @@ import numpy as np
 import papermill
 import pytest
 
-from bundle.run import NOTEBOOKS
+from bundle.run import NOT_STARTED, NOTEBOOKS
 from helpers import experiment, metrics
 from helpers.tasks import TASKS
 
@@ -29,13 +29,23 @@ def copy(tmp_path_factory):
     return folder
 
 
+def execute(path: Path, parameters: dict, cwd: Path):
+    """Execute a notebook, again when its kernel lost its port to another one that started at the same moment."""
+    try:
+        return papermill.execute_notebook(str(path), None, parameters, cwd=str(cwd), kernel_name="python3")
+    except RuntimeError as error:
+        if NOT_STARTED not in str(error):
+            raise
+        return papermill.execute_notebook(str(path), None, parameters, cwd=str(cwd), kernel_name="python3")
+
+
 def run(bundle: Path, name: str, out: Path, cwd: Path, **parameters) -> dict:
     """Execute a notebook of `bundle` from the folder `cwd` and return its results file."""
     path = bundle / "notebooks" / f"{name}.ipynb"
     unknown = set(parameters) - set(papermill.inspect_notebook(str(path)))
     assert not unknown, f"unknown parameters: {unknown}"  # papermill itself only warns
     parameters |= {"OUT": str(out)}
-    done = papermill.execute_notebook(str(path), None, parameters, cwd=str(cwd), kernel_name="python3")
+    done = execute(path, parameters, cwd)
     last = [cell for cell in done.cells if cell.cell_type == "code"][-1]
     assert last.execution_count, "the notebook stopped before its last cell"
     return json.loads((out / "results" / f"{name}.json").read_text())

@@ -3,13 +3,18 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bundle import install, results, run
+from helpers import metrics
+from helpers.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,3 +119,57 @@ def test_the_readme_shows_the_committed_results():
 def test_a_table_without_results_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results, expected"):
         results.table(tmp_path)
+
+
+def test_a_killed_run_is_completed_by_the_next(copy, toy, tmp_path):
+    given = ["--task", "languages", "--data", str(toy / "languages"), "--notebook", "03", "--mode", "train"]
+    given += ["-p", "EPOCHS", "40", "-p", "CLASSES", "en,es", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "bundle", "run", *given]
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    log = tmp_path / "out/languages/logs/languages-languages/raw_cnn_256_256_en-es"
+    while first.poll() is None and not (log / "checkpoint.pt").is_file():
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    results = tmp_path / "out/languages/results/03_raw_audio_cnn.json"
+    assert not results.exists()
+    time.sleep(3)  # the kernel ends when it notices that nobody is left
+    done = call(copy, tmp_path, *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(results.read_text())
+    assert found["curves"]["epoch"] == list(range(1, 41))
+    arrays = np.load(results.with_suffix(".npz"), allow_pickle=False)
+    value = metrics.point_scores(arrays["raw_cnn_256_256"], arrays["targets"])["top1"]
+    assert found["metrics"]["top1"]["value"] == pytest.approx(value)
+    assert not list((tmp_path / "out").rglob("checkpoint*"))
+    assert not [path for path in (tmp_path / "out").rglob(".*") if path.is_file()]
+
+
+def test_the_whole_set_also_trains_the_binary_and_the_deeper_network(tmp_path):
+    jobs, problems = run.plan(list(TASKS), list(run.NOTEBOOKS), {"MODE": "train", "DATA": "demo"}, tmp_path)
+    assert problems == []
+    assert len(jobs) == 17
+    extras = {job.title: job.parameters for job in jobs[15:]}
+    assert extras["languages-en-es 04_mel_cnn"]["CLASSES"] == "en,es"
+    assert extras["magnatagatune-deep 03_raw_audio_cnn"]["NETWORK"] == "SampleCNN"
+    given = {"MODE": "train", "DATA": "demo", "CLASSES": "de,nl"}
+    assert not [job for job in run.plan(["languages"], ["04_mel_cnn"], given, tmp_path)[0] if "en-es" in job.title]
+    assert len(run.plan(list(TASKS), list(run.NOTEBOOKS), {"MODE": "infer"}, tmp_path)[0]) == 15
+
+
+def test_a_kernel_that_never_started_is_started_again(toy, tmp_path, monkeypatch):
+    tried, real = [], subprocess.run
+
+    def first_fails(command, **given):
+        tried.append(command)
+        if len(tried) == 1:
+            return subprocess.CompletedProcess(
+                command, 1, "", "RuntimeError: Kernel died before replying to kernel_info"
+            )
+        return real(command, **given)
+
+    monkeypatch.setattr(run.subprocess, "run", first_fails)
+    job = run.Job("01_data_exploration", {"TASK": "nsynth", "DATA": str(toy / "nsynth")}, tmp_path / "nsynth")
+    assert run.run_one(job, workers=1, minutes=10).error == ""
+    assert tried[0] == tried[1]
