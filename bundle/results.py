@@ -14,9 +14,9 @@ STUDIES = """# Studies
 
 Written by `python -m bundle sweep`, from the `study_*.json` files here; the `.npz` beside each holds the predictions it
 can be recomputed from. Mean and standard deviation over seeds; intervals are 95 %, drawn over groups of clips and over
-seeds. The difference is against the named row, on the same clips and seeds. Networks with batch normalisation are
-trained for fewer epochs here than those whose weights are kept, and in bfloat16 where the CPU computes in it, so
-compare rows with each other. Minutes are those of one training on one core of a busy machine.
+seeds. The difference is against the named row, on the same clips and seeds. Networks are trained in bfloat16 where the
+CPU computes in it, and in some studies for fewer epochs than those whose weights are kept: compare rows of one study
+with each other. Minutes are those of one training on one core of a busy machine.
 
 """
 METRICS = {"top1": "top-1", "top3": "top-3", "roc_auc": "macro ROC-AUC", "pr_auc": "macro PR-AUC"}
@@ -66,7 +66,7 @@ def studies(folder: Path) -> str:
             f"## {study['study']}: {study['task']}, {data}\n\n{study['question']} "
             f"Scored at the {study['scored']}, against `{study['baseline']}`.\n\n"
             f"| row | {METRICS[headline]}: mean ± deviation (95 % interval) | seeds | n | chance | difference "
-            "| validation | minutes |\n|---|---|---|---|---|---|---|---|"
+            "| validation | epochs | minutes |\n|---|---|---|---|---|---|---|---|---|"
         )
         for name, row in study["rows"].items():
             score, change = row["metrics"][headline], row.get("difference")
@@ -75,7 +75,7 @@ def studies(folder: Path) -> str:
                 f"\n| {name} | {score['value']:.3f}{spread} ({score['low']:.3f} – {score['high']:.3f}) "
                 f"| {score['seeds']} | {score['n']} | {score['chance']:.3f} | "
                 + (f"{change['value']:+.3f} ({change['low']:+.3f} – {change['high']:+.3f})" if change else "–")
-                + f" | {row['valid']['value']:.3f} | {row['minutes']:.1f} |"
+                + f" | {row['valid']['value']:.3f} | {row['settings']['epochs']} | {row['minutes']:.1f} |"
             )
     return "\n\n".join(parts)
 

@@ -54,7 +54,7 @@ def save(folder: Path, name: str, model, info: dict) -> str:
         else:
             from skops import io  # only who trains or uses an SVM needs it
 
-            io.dump(model, temporary, compression=zipfile.ZIP_DEFLATED)  # an SVM repeats its support vectors
+            io.dump(model, temporary, compression=zipfile.ZIP_LZMA)  # an SVM repeats its support vectors
         digest = file_digest(temporary)
         info = {"schema": SCHEMA, "file": name + suffix, "sha256": digest, "bytes": temporary.stat().st_size} | info
         beside.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
