@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -120,9 +121,16 @@ def states(found):
     return {row["asked"]: (row["state"], row["evidence"]) for row in found["rubric"]}
 
 
-def scratch_left():
-    import tempfile
+@pytest.fixture(autouse=True)
+def scratch(monkeypatch):
+    """A folder for temporary files that no other test uses and every user may enter, as the box runs as another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
+
+def scratch_left():
     return list(Path(tempfile.gettempdir()).glob("grade-*"))
 
 

@@ -48,7 +48,7 @@ def reported(trained, tmp_path):
     clips = {name: arrays[name] for name in ("names", "groups", "targets")}
     rows = summary.score_rows(stacks, clips, TASKS["languages"], "mel_cnn")
     study = {"study": "networks", "question": "?", "task": "languages", "data": "languages", "baseline": "mel_cnn"}
-    described = {"valid": {"value": 0.5, "deviation": 0.1}, "minutes": 1.0}
+    described = {"valid": {"value": 0.5, "deviation": 0.1}, "settings": {"epochs": 1}, "minutes": 1.0}
     study |= {"scored": "best epoch", "folds": 0, "rows": {row: described | scored for row, scored in rows.items()}}
     summary.write(folder / PLACE, "networks", study, clips | {f"row {row}": stack for row, stack in stacks.items()})
     table = results.with_table(f"# Toy\n{results.BEGIN}{results.END}\n", results.table(folder))
