@@ -89,7 +89,7 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
         else:
             name = os.fsencode(path) if os.name == "posix" else path  # a name that is no UTF-8 is refused as text
             wave, found_rate = soundfile.read(name, dtype="float32", always_2d=True)
-            wave = wave.mean(axis=1)  # downmix
+            wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)  # downmix
     except BadAudio:
         raise
     except Exception as error:  # a damaged file may raise anything; it is listed with the reason and passed over
@@ -97,13 +97,14 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
         raise BadAudio(f"cannot be decoded ({type(error).__name__}: {reason})") from error
     if wave.size == 0:
         raise BadAudio("holds no samples")
-    if not np.isfinite(wave).all():
+    peak = max(wave.max(), -wave.min())  # NaN where one sample is
+    if not np.isfinite(peak):
         raise BadAudio("holds NaN or infinite samples")
-    if np.abs(wave).max() > LARGEST:
-        raise BadAudio(f"holds samples of {np.abs(wave).max():.0e}, expected [-1, 1]")
+    if peak > LARGEST:
+        raise BadAudio(f"holds samples of {peak:.0e}, expected [-1, 1]")
     if not RATES[0] <= found_rate <= RATES[1]:
         raise BadAudio(f"sampling rate is {found_rate} Hz, expected {RATES[0]} to {RATES[1]} Hz")
-    if np.abs(wave).max() < SILENCE_PEAK:
+    if peak < SILENCE_PEAK:
         raise BadAudio(f"silent (peak below {SILENCE_PEAK})")
     return resample(wave, found_rate, rate), found_rate
 

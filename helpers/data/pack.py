@@ -92,7 +92,7 @@ def read_item(item: Item, task: Task) -> tuple[np.ndarray, str]:
     if abs(len(wave) - task.clip_samples) > 0.01 * task.clip_samples:  # coded audio is never exact to the sample
         done.append("padded with silence" if len(wave) < task.clip_samples else "cut at the end")
     wave = audio.fit_length(wave, task.clip_samples)
-    peak = np.abs(wave).max()
+    peak = max(wave.max(), -wave.min())
     if peak < audio.SILENCE_PEAK:
         raise audio.BadAudio(f"silent in its first {task.clip_samples / task.rate:g} s")
     return np.rint(wave * (FULL_SCALE / max(peak, 1.0))).astype(np.int16), ", ".join(done)
@@ -171,11 +171,12 @@ def _key(listing: Listing, task: Task) -> str:
 def _write(folder: Path, listing: Listing, task: Task) -> None:
     total = sum(map(len, listing.splits.values()))
 
-    def attempt(item: Item) -> tuple[np.ndarray, str] | str:
+    def attempt(item: Item) -> tuple[np.ndarray, str, list[str]] | str:
         try:
-            return read_item(item, task)
+            wave, change = read_item(item, task)
         except audio.BadAudio as error:
             return str(error)
+        return wave, change, digest_rows(wave[None])
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -191,12 +192,12 @@ def _write(folder: Path, listing: Listing, task: Task) -> None:
                         if isinstance(result, str):
                             index["problems"].append([item.name, result])
                             continue
-                        wave, change = result
-                        file.write(wave.tobytes())
+                        wave, change, digest = result
+                        file.write(wave)
                         index["names"].append(item.name)
                         index["labels"].append(item.labels)
                         index["groups"].append(item.group)
-                        index["digests"] += digest_rows(wave[None])
+                        index["digests"] += digest
                         if change:
                             index["changes"][change] = index["changes"].get(change, 0) + 1
             text = json.dumps(index)
