@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import metrics
-from helpers.checkpoint import replacing
+from helpers.checkpoint import EPOCH_CURVES, replacing
 from helpers.data import name_of
 from helpers.tasks import TASKS, Task
 
@@ -79,6 +79,7 @@ def summarise(name: str, study, rows: dict, task: str, data: str, found: dict) -
 def describe(infos: list[dict], row) -> dict:
     """What is the same in all trainings of a row, and the means of what is not."""
     valid = [info["valid_score"] for info in infos]
+    curves = {curve: [info["curves"][curve] for info in infos] for curve in EPOCH_CURVES}
     return {
         "config": infos[0]["config"],
         "settings": {key: value for key, value in infos[0]["settings"].items() if key != "seed"},
@@ -92,10 +93,10 @@ def describe(infos: list[dict], row) -> dict:
             "deviation": float(np.std(valid, ddof=1)) if len(valid) > 1 else None,
         },
         "best_epochs": [info["best_epoch"] for info in infos],
-        "curves": {
-            curve: np.mean([info["curves"][curve] for info in infos], axis=0).tolist()
-            for curve in ("epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score", "epoch_valid_score")
-        },
+        "curves": {curve: np.mean(values, axis=0).tolist() for curve, values in curves.items()},
+        "curves_deviation": {curve: np.std(values, axis=0, ddof=1).tolist() for curve, values in curves.items()}
+        if len(infos) > 1
+        else None,
     }
 
 
