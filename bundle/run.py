@@ -68,6 +68,7 @@ def add_arguments(verbs) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at a time (%(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="time limit of one notebook (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="copy weights, figures and results into the bundle")
+    parser.add_argument("--site", action="store_true", help="then build the pages in report/site, with these notebooks")
     parser.set_defaults(call=command)
 
 
@@ -103,6 +104,10 @@ def command(options: argparse.Namespace) -> int:
         keep(out)
     for outcome in failed:
         print(f"FAILED {outcome.job.title}: {outcome.error}")
+    if options.site:
+        from bundle import site
+
+        return max(bool(failed), site.command(argparse.Namespace(run=out, out=site.OUT, audio=False)))
     return 1 if failed else 0
 
 
