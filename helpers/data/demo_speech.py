@@ -153,7 +153,7 @@ def _speech(clip: Clip, rng: np.random.Generator) -> np.ndarray:
     need = SAMPLES * clip.tract // TRACT_UP + 1  # samples at SYNTH_RATE
     parts, start = [], 0
     for text in itertools.cycle(clip.sentences):
-        said = _say(clip, text)
+        said = say(clip, text)
         if not parts:
             start = int(rng.uniform(0, 0.6) * len(said))
         parts += [said, np.zeros(int(rng.uniform(0.1, 0.4) * SYNTH_RATE))]
@@ -163,7 +163,7 @@ def _speech(clip: Clip, rng: np.random.Generator) -> np.ndarray:
     return resample_poly(wave, TRACT_UP, clip.tract)[:SAMPLES]
 
 
-def _say(clip: Clip, text: str) -> np.ndarray:
+def say(clip: Clip, text: str) -> np.ndarray:
     """One sentence, (samples,) float64 at SYNTH_RATE, silence at both ends cut off.
 
     The synthesiser keeps state between sentences (flutter, cycle count, gain control), which no call resets. A library
