@@ -8,9 +8,12 @@ VERBS = {
     "run": "execute the notebooks headless",
     "reproduce": "check the reported results, and train again",
     "sweep": "run a study: many trainings, one table",
+    "site": "build the pages",
     "download": "fetch a published data set",
     "doctor": "check this machine, and data",
     "grade": "judge a submission",
+    "report": "build papers and slides from the results",
+    "video": "make the walkthrough film",
 }
 
 
