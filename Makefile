@@ -1,14 +1,17 @@
-# make run: install, render the demo data, execute all notebooks. make test: install and run all tests.
+# make run: install, render the demo data, execute all notebooks. make test: install and run all tests. make bench: speed.
 PYTHON ?= python3.11
 VENV := .venv
 
-.PHONY: run test clean
+.PHONY: run test bench clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m bundle run
 
 test: $(VENV)/installed-tests
 	$(VENV)/bin/python -m pytest -n auto
+
+bench: $(VENV)/installed-tests
+	$(VENV)/bin/python -m benchmarks
 
 $(VENV)/installed: requirements.txt requirements-demo.txt bundle/install.py
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

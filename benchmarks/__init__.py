@@ -1,0 +1,1 @@
+"""How fast the bundle is, as ratios against what a user would otherwise run: `python -m benchmarks`."""

@@ -1,0 +1,117 @@
+"""What a user would otherwise run, written from the published recipes: per file, per clip, plain PyTorch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import librosa
+import numpy as np
+import torch
+from scipy.fft import dct
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from helpers.features import MelSpectrogram
+
+
+def librosa_mel(path: Path, rate: int, n_fft: int, hop: int, mels: int) -> np.ndarray:
+    """Decode a file and take its mel spectrogram in dB, (mels, frames)."""
+    wave, _ = librosa.load(path, sr=rate)
+    power = librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=n_fft, hop_length=hop, n_mels=mels)
+    return librosa.power_to_db(power)
+
+
+def mean_pooled(wave: np.ndarray, rate: int, n_fft: int, hop: int, mels: int) -> np.ndarray:
+    """Mean over time of librosa's log-mels, (mels,)."""
+    power = librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=n_fft, hop_length=hop, n_mels=mels)
+    return librosa.power_to_db(power).mean(axis=1)
+
+
+def features_75(wave: np.ndarray, rate: int) -> np.ndarray:
+    """The 75 features of many SVM baselines: MFCCs, chroma, contrast, shape of the spectrum, level; (75,)."""
+    both = [
+        librosa.feature.mfcc(y=wave, sr=rate, n_mfcc=20),
+        librosa.feature.spectral_contrast(y=wave, sr=rate, fmin=100.0),
+        librosa.feature.spectral_centroid(y=wave, sr=rate),
+        librosa.feature.spectral_bandwidth(y=wave, sr=rate),
+        librosa.feature.spectral_rolloff(y=wave, sr=rate),
+        librosa.feature.zero_crossing_rate(wave),
+    ]
+    means = [librosa.feature.chroma_stft(y=wave, sr=rate), librosa.feature.rms(y=wave)]
+    parts = [rows.mean(axis=1) for rows in both + means] + [rows.std(axis=1) for rows in both]
+    return np.concatenate(parts)
+
+
+class ShortChunk(nn.Module):
+    """Seven convolutions without residuals, 3.7 million parameters, as commonly handed in for instrument families.
+
+    Input   mel     (batch, 128, frames)  dB, at least 128 frames
+    Output  logits  (batch, classes)
+    """
+
+    def __init__(self, classes: int):
+        super().__init__()
+        layers: list[nn.Module] = [nn.BatchNorm2d(1)]
+        for before, after in pairwise([1, 128, 128, 256, 256, 256, 256, 512]):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, classes))
+
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(mel[:, None]).amax(dim=(2, 3)))
+
+
+class MfccCNN(nn.Module):
+    """Four convolutions on MFCCs, about 131 thousand parameters, as handed in for spoken languages.
+
+    Input   wave    (batch, samples)  float32
+    Output  logits  (batch, classes)
+    """
+
+    def __init__(self, classes: int, rate: int):
+        super().__init__()
+        self.front = MelSpectrogram(rate, 1024, 256, 64)
+        cosines = dct(np.eye(64, dtype=np.float32), norm="ortho", axis=0)[:20]
+        self.register_buffer("cosines", torch.from_numpy(cosines.copy()))  # (20, bands)
+        layers: list[nn.Module] = []
+        for before, after in pairwise([1, 32, 64, 64, 128]):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Linear(128, classes)
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        mfcc = torch.matmul(self.cosines, self.front(wave))  # (batch, 20, frames)
+        return self.head(self.blocks(mfcc[:, None]).mean(dim=(2, 3)))
+
+
+class Files(Dataset):
+    """One .npy file per clip, (samples,) float32, and its tags."""
+
+    def __init__(self, paths: list[Path], targets: np.ndarray):
+        self.paths, self.targets = paths, targets
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int):
+        return torch.from_numpy(np.load(self.paths[index])), torch.from_numpy(self.targets[index])
+
+
+def epoch(model: nn.Module, loader: DataLoader, window: int, learning_rate: float = 2e-3) -> int:
+    """One epoch of plain float32 training on batches of clips cut into windows; returns the number of clips."""
+    optimizer, clips = torch.optim.AdamW(model.parameters(), learning_rate), 0
+    for waves, targets in loader:
+        windows = waves.reshape(len(waves), -1, window)  # (clips, windows, window)
+        logits = model(windows.flatten(0, 1))
+        repeated = targets.repeat_interleave(windows.shape[1], dim=0)
+        if targets.ndim == 1:
+            loss = functional.cross_entropy(logits, repeated)
+        else:
+            loss = functional.binary_cross_entropy_with_logits(logits, repeated)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clips += len(waves)
+    return clips

@@ -1,0 +1,68 @@
+"""Time two ways of doing the same in turns, on one machine in one run, and watch what a process needs."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+
+REPEATS = 5
+
+
+def seconds_per_clip(work: Callable[[], int]) -> float:
+    """Wall-clock seconds of one call, divided by the number of clips it returns."""
+    started = time.perf_counter()
+    clips = work()
+    return (time.perf_counter() - started) / clips
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, lowest and highest."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def compare(ours: Callable[[], int], theirs: Callable[[], int], repeats: int = REPEATS, warm: bool = True) -> dict:
+    """How many times faster `ours` is: the two run in turns, so that a busy moment meets both.
+
+    Both return how many clips they have done; `warm` runs each once before.
+    """
+    if warm:
+        ours(), theirs()
+    pairs = [(seconds_per_clip(ours), seconds_per_clip(theirs)) for _ in range(repeats)]
+    return {
+        "ratio": spread([slow / fast for fast, slow in pairs]),
+        "repeats": repeats,
+        "ours_ms_per_clip": 1e3 * statistics.median(fast for fast, _ in pairs),
+        "theirs_ms_per_clip": 1e3 * statistics.median(slow for _, slow in pairs),
+    }
+
+
+def watched(command: list[str], **options) -> dict[str, float]:
+    """Run a process to its end: seconds, and its peak memory in MiB, with and without pages of files.
+
+    Pages of a memory-mapped file count as resident, yet the system takes them back when it needs room; what only the
+    process itself can give back is "anonymous".
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If it fails.
+    """
+    started, peak = time.perf_counter(), {"resident": 0, "anonymous": 0}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    watch = psutil.Process(process.pid)
+    while process.poll() is None:
+        try:
+            memory = watch.memory_info()
+        except psutil.Error:
+            break
+        peak["resident"] = max(peak["resident"], memory.rss)
+        peak["anonymous"] = max(peak["anonymous"], memory.rss - memory.shared)
+        time.sleep(0.02)
+    output = process.communicate()[0]
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output)
+    return {"seconds": time.perf_counter() - started} | {f"{name}_mib": size / 2**20 for name, size in peak.items()}

@@ -1,0 +1,69 @@
+"""The bench's recipes are what they say they are, and its pages say what was measured. Nothing is timed here."""
+
+import sys
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import pages, recipes, timing
+
+
+def row(median: float, aim: float | None, met: bool | None, unit: str = "times as fast") -> dict:
+    ratio = {"low": 0.9 * median, "median": median, "high": 1.1 * median}
+    measured = {"ratio": ratio, "repeats": 3, "ours_ms_per_clip": 2.0, "theirs_ms_per_clip": 2.0 * median}
+    return {
+        "name": "front end", "against": "librosa", "unit": unit, "measured": measured, "aim": aim, "met": met,
+        "below": False,
+    }  # fmt: skip
+
+
+def test_the_usual_networks_have_their_published_size():
+    sizes = [
+        sum(parameter.numel() for parameter in model.parameters())
+        for model in (recipes.ShortChunk(11), recipes.MfccCNN(6, 8000))
+    ]
+    assert sizes[0] == pytest.approx(3.67e6, rel=0.01)
+    assert sizes[1] == pytest.approx(131e3, rel=0.01)
+
+
+def test_the_usual_features_are_75():
+    wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    assert recipes.features_75(wave, 16000).shape == (75,)
+
+
+def test_the_mfcc_network_hears_what_librosa_calls_mfccs():
+    wave = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    model = recipes.MfccCNN(6, 8000)
+    ours = model.cosines @ model.front(torch.from_numpy(wave)[None])[0]
+    power = librosa.feature.melspectrogram(
+        y=wave, sr=8000, n_fft=1024, hop_length=256, n_mels=64, pad_mode="constant"
+    )  # fmt: skip
+    expected = librosa.feature.mfcc(S=np.log(power + 1e-6), n_mfcc=20)
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-2)
+
+
+def test_a_ratio_is_their_time_per_clip_over_ours(monkeypatch):
+    clock = iter([0.0, 1.0, 1.0, 5.0, 5.0, 6.0, 6.0, 8.0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    found = timing.compare(lambda: 10, lambda: 2, repeats=2, warm=False)
+    assert found["ratio"] == {"median": 15.0, "low": 10.0, "high": 20.0}  # (2 s, 1 s per clip) over 0.1 s
+
+
+def test_a_watched_process_that_fails_is_an_error_and_memory_is_counted():
+    with pytest.raises(timing.subprocess.CalledProcessError):
+        timing.watched([sys.executable, "-c", "raise SystemExit(3)"])
+    program = "import time; held = bytearray(200 * 2**20); time.sleep(0.5)"
+    assert timing.watched([sys.executable, "-c", program])["anonymous_mib"] > 190
+
+
+def test_the_page_says_what_was_missed(tmp_path):
+    environment = {"cores": 2, "threads": 2, "torch": "2", "gpu": None}
+    pages.write({"rows": [row(1.5, 2, False), row(3, 2, True), row(0.5, None, None, "share")],
+                 "environment": environment}, tmp_path)  # fmt: skip
+    text = (tmp_path / "README.md").read_text()
+    assert "| 1.5 × (1.4 to 1.7) | at least 2 ×: missed | 2, 3 | 3 |" in text
+    assert "| 3.0 × (2.7 to 3.3) | at least 2 ×: reached |" in text
+    assert "| 50% (45% to 55%) | – |" in text
+    assert (tmp_path / pages.FIGURE).is_file()
