@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = "latexmk texlive-latex-extra texlive-publishers texlive-fonts-recommended texlive-bibtex-extra"
+PACKAGES = "latexmk texlive-latex-extra texlive-publishers texlive-fonts-recommended"
 SHARED = ("facts.tex", "references.bib")
 BUILT = (".pdf", ".html")  # of a document's folder: what is made, and so not a source
 
