@@ -48,21 +48,26 @@ def identity_of(model: nn.Module, train: Pack, valid: Pack, task: Task, settings
 
 
 class Run:
-    """State of a run: best weights, curves, and the checkpoint in `folder` (none when it is None)."""
+    """State of a run: best weights, curves, and the checkpoint in `folder` (none when it is None).
+
+    Of several ranks all read the checkpoint, and the one that `writes` keeps it. No other can come to read it half-way:
+    it is written after an epoch that all have trained together, and under its name when complete.
+    """
 
     KEPT = ("epoch", "best", "best_merit", "best_epoch", "curves", "seconds", "random_state")
 
-    def __init__(self, folder, model, optimizer, schedule, identity):
-        self.parts, self.identity = (model, optimizer, schedule), identity
+    def __init__(self, folder, model, optimizer, schedule, identity, writes=True):
+        self.parts, self.identity, self.writes = (model, optimizer, schedule), identity, writes
         self.epoch, self.best, self.best_merit, self.best_epoch = 0, {}, (), 0
         self.curves = {name: [] for name in STEP_CURVES + EPOCH_CURVES}
         self.seconds, self.random_state, self.log = 0.0, None, None
         self.path = folder / "checkpoint.pt" if folder else None
         if folder:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
-
             folder.mkdir(parents=True, exist_ok=True)
             self._resume()
+        if folder and writes:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
+
             self.log = SummaryWriter(str(folder / "tensorboard"))
         self.started = time.perf_counter() - self.seconds
 
@@ -87,7 +92,7 @@ class Run:
             if self.log:
                 self.log.add_scalar(name, value, step)
 
-    def end_epoch(self, score, loss, write):
+    def end_epoch(self, score, loss):
         """Remember the best weights so far, and write the checkpoint under its name when complete."""
         # By score, and by loss among equal scores: of an overconfident network the loss rises while it still learns
         merit = (score, -loss) if math.isfinite(score) else (-math.inf, -loss)
@@ -95,7 +100,7 @@ class Run:
             self.best, self.best_merit, self.best_epoch = copy_weights(self.parts[0]), merit, self.epoch + 1
         self.epoch += 1
         self.seconds, self.random_state = time.perf_counter() - self.started, torch.get_rng_state()
-        if self.path and write:
+        if self.path and self.writes:
             stored = {name: getattr(self, name) for name in self.KEPT} | {"identity": self.identity}
             with replacing(self.path) as temporary:
                 torch.save(stored | {"parts": [part.state_dict() for part in self.parts]}, temporary)
@@ -103,5 +108,5 @@ class Run:
     def finish(self):
         if self.log:
             self.log.close()
-        if self.path:
+        if self.path and self.writes:
             self.path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from helpers import models, training, tuning, weights
+from helpers import models, ranks, training, tuning, weights
 
 
 class Learning:
@@ -57,6 +57,8 @@ class Learning:
         model = models.build(config, self.parameters["SEED"])
         log = self.out / "logs" / self.folder / self.model_name(base)
         fit = training.fit(model, self.data.train, self.data.valid, self.task, settings, log)
+        if ranks.place().rank:
+            return model, {}  # another process of the same training saves it
         last = self.scores(self.predict(model))
         model.load_state_dict(fit.best)
         info = self.save(

@@ -238,5 +238,6 @@ def window_logits(model: nn.Module, waves: np.ndarray, task: Task) -> torch.Tens
     cut = split_windows(waves, task.window_samples)  # (clips, windows, window)
     windows = torch.from_numpy(np.ascontiguousarray(cut))
     device = next(model.parameters()).device
-    logits = model(windows.flatten(0, 1).to(device))  # (clips * windows, classes)
+    windows = windows.pin_memory() if device.type == "cuda" else windows  # then the copy does not wait
+    logits = model(windows.flatten(0, 1).to(device, non_blocking=True))  # (clips * windows, classes)
     return logits.reshape(*windows.shape[:2], -1).float()
