@@ -15,6 +15,7 @@ import numpy as np
 
 from helpers.tasks import Task
 
+WAIT = 1.0  # seconds between two looks at the trials of others
 STARTUP = 5  # trials before the sampler learns from them: the defaults, then random ones
 
 
@@ -53,6 +54,10 @@ def search(
     it would have proposed without the interruption, since each proposal depends only on the seed and the scores of the
     trials before it; a trial that was running is run again.
 
+    Several processes, also on several machines with the same file system, may make the same call at the same time. They
+    share the trials out among themselves: the budget is kept exactly, a trial whose process died is run again by
+    another one, and all return the same. What is proposed then depends on which trials have ended.
+
     Parameters
     ----------
     kind : str
@@ -86,9 +91,16 @@ def search(
     if trials < 1:
         raise ValueError(f"TRIALS: found {trials}, expected at least 1; `best` gives settings without a search.")
     folder.mkdir(parents=True, exist_ok=True)
-    study = _study(kind, seed, folder / f"tuning_{kind}.log", about)
+    study, lock = _study(kind, seed, folder / f"tuning_{kind}.log", about)
     while len(done := _completed(study)) < trials:
-        _try_next(study, kind, objective, [seed, len(done)])
+        with lock:
+            claimed = _claim(study, kind, trials, seed, folder)
+        if claimed:
+            _try(study, *claimed, objective)
+        else:
+            time.sleep(WAIT)  # others are at the last trials, which fall to us should they die
+    with lock:
+        Path(lock.lock_file).unlink(missing_ok=True)
     rows = [
         {"settings": trial.params, "score": trial.value, "seconds": trial.user_attrs["seconds"]}
         for trial in done[:trials]
@@ -149,29 +161,28 @@ def best(kind: str, task: Task, data: str, roots: Sequence[Path]) -> dict:
 
 
 def _study(kind: str, seed: int, path: Path, about: dict):
-    """Open or make the study of this search in the journal at `path`; what was running when it stopped has failed."""
+    """Open or make the study of this search in the journal at `path`; the study, and the lock of who writes there."""
     import optuna  # only who searches waits for it
+    from filelock import FileLock
     from optuna.storages import JournalStorage, journal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     identity = json.dumps([kind, seed, SPACES[kind], about], sort_keys=True)
     name = f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    # Not Optuna's own lock: it is a file that a killed process leaves behind, and nobody can tell whether that lives
+    lock = FileLock(path.with_suffix(".lock"))
     try:
-        if path.is_file() and not (text := path.read_bytes()).endswith(b"\n"):  # killed while writing its last line
-            os.truncate(path, text.rfind(b"\n") + 1)
-        # Not the default lock: it is a symbolic link, which a mounted drive may not have
-        backend = journal.JournalFileBackend(str(path), lock_obj=journal.JournalFileOpenLock(str(path)))
-        study = optuna.create_study(
-            storage=JournalStorage(backend), study_name=name, direction="maximize", load_if_exists=True
-        )
-        running = [trial.number for trial in study.get_trials() if trial.state == optuna.trial.TrialState.RUNNING]
+        with lock:
+            if path.is_file() and not (text := path.read_bytes()).endswith(b"\n"):  # killed while writing its last line
+                os.truncate(path, text.rfind(b"\n") + 1)
+            storage = JournalStorage(journal.JournalFileBackend(str(path), lock_obj=lock))
+            study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+            study.get_trials(deepcopy=False)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not the journal of a study ({type(error).__name__}: {error}). Delete it to search anew."
         ) from error
-    for number in running:
-        study.tell(number, state=optuna.trial.TrialState.FAIL)
-    return study
+    return study, lock
 
 
 def _completed(study) -> list:
@@ -179,23 +190,46 @@ def _completed(study) -> list:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
 
-def _try_next(study, kind: str, objective: Callable[[dict[str, float]], float], entropy: list[int]) -> None:
-    """Propose one setting, score it, and write it down."""
-    from optuna import distributions, samplers
+def _claim(study, kind: str, trials: int, seed: int, folder: Path):
+    """Propose the next setting: the trial, and the lock that shows it is alive; None when enough are under way."""
+    from filelock import FileLock, Timeout
+    from optuna import distributions, samplers, trial
 
+    counted = len(_completed(study))
+    for other in study.get_trials(deepcopy=False, states=(trial.TrialState.RUNNING,)):
+        mark = FileLock(folder / f".{study.study_name}.{other.number}.lock")
+        try:
+            with mark.acquire(timeout=0):  # its process is gone
+                study.tell(other.number, state=trial.TrialState.FAIL)
+                Path(mark.lock_file).unlink(missing_ok=True)
+        except Timeout:
+            counted += 1
+    if counted >= trials:
+        return None
     space = {
         name: distributions.FloatDistribution(span.low, span.high, log=span.log) for name, span in SPACES[kind].items()
     }
     # A sampler of its own for every trial: what it proposes does not depend on what this process drew before
-    draw = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    draw = int(np.random.SeedSequence([seed, counted]).generate_state(1)[0])
     study.sampler = samplers.TPESampler(n_startup_trials=STARTUP, seed=draw, constant_liar=False)
-    if not _completed(study) and not any(trial.state.name == "WAITING" for trial in study.get_trials()):
+    if not counted and not study.get_trials(deepcopy=False, states=(trial.TrialState.WAITING,)):
         study.enqueue_trial({name: span.default for name, span in SPACES[kind].items()})
-    trial = study.ask(space)
-    started = time.perf_counter()
-    score = float(objective(dict(trial.params)))
-    trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
-    study.tell(trial, score if math.isfinite(score) else 0.0)
+    asked = study.ask(space)
+    mark = FileLock(folder / f".{study.study_name}.{asked.number}.lock")
+    mark.acquire()
+    return asked, mark
+
+
+def _try(study, trial, mark, objective: Callable[[dict[str, float]], float]) -> None:
+    """Score a setting, and write it down; then it needs no mark of life any more."""
+    try:
+        started = time.perf_counter()
+        score = float(objective(dict(trial.params)))
+        trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
+        study.tell(trial, score if math.isfinite(score) else 0.0)
+    finally:
+        Path(mark.lock_file).unlink(missing_ok=True)
+        mark.release()
 
 
 def _read(path: Path, kind: str) -> dict:
