@@ -1,4 +1,7 @@
-"""Train what a study compares, over seeds or folds, and write one table with intervals. Finished trainings are kept."""
+"""Train what a study compares, over seeds or folds, and write one table with intervals. Finished trainings are kept.
+
+With --notebook instead of a study: execute a notebook in train mode with every combination of parameters.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bundle import cluster, grid
 from bundle.results import update_readme
 from bundle.studies import STUDIES, Row, Study
 from bundle.summary import in_words, summarise, write
@@ -60,19 +64,28 @@ def add_arguments(verbs) -> None:
         description=f"{__doc__}\n\nstudies:\n{questions}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", choices=list(STUDIES))
+    parser.add_argument("study", nargs="?", choices=list(STUDIES))
+    parser.add_argument("--notebook", help="such as 03: its five published rows, or what --grid says")
+    parser.add_argument("--grid", nargs="+", metavar="NAME=V1,V2", help="parameters: LENGTH=512,256 EPOCHS=30")
     parser.add_argument("--task", action="append", choices=list(TASKS), help="may be repeated (default: the study's)")
     parser.add_argument("--data", default="demo", help="'demo' or a folder; with a folder, one task")
     parser.add_argument("--row", action="append", help="only this row, beside the baseline; may be repeated")
-    parser.add_argument("--seeds", type=int, help="trainings of each row (default: the study's)")
+    parser.add_argument("--seeds", type=int, help="trainings of each row (default: the study's; of a grid 5)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "sweep", help="finished trainings (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time (%(default)s)")
+    parser.add_argument("--jobs", type=int, help="trainings at a time (default: one per core; on a cluster all)")
+    cluster.add_arguments(parser)
     parser.add_argument("--keep", action="store_true", help="write the table into report/results")
     parser.set_defaults(call=command)
 
 
 def command(options: argparse.Namespace) -> int:
     """Run a study; 0 when all its trainings succeeded, 1 when one failed, 2 when the command line makes no sense."""
+    problem = cluster.problem(options)
+    if problem or bool(options.study) == bool(options.notebook) or (options.grid and options.study):
+        print(problem or f"Name a study ({', '.join(STUDIES)}), or --notebook with --grid.", file=sys.stderr)
+        return 2
+    if options.notebook:
+        return grid.command(options)
     study = STUDIES[options.study]
     tasks = options.task or list(study.tasks)
     unknown = set(options.row or ()) - set(study.rows)
@@ -88,7 +101,7 @@ def command(options: argparse.Namespace) -> int:
     data = options.data if options.data == "demo" else str(Path(options.data).expanduser().resolve())
     failed = []
     for task in tasks:
-        found, errors = train_all(study, rows, task, data, options.seeds or study.seeds, options.out, options.jobs)
+        found, errors = train_all(study, rows, task, data, options)
         failed += errors
         if not errors:
             summary, predictions = summarise(options.study, study, rows, task, data, found)
@@ -103,9 +116,10 @@ def command(options: argparse.Namespace) -> int:
 
 
 def train_all(
-    study: Study, rows: dict[str, Row], task: str, data: str, seeds: int, out: Path, jobs: int
+    study: Study, rows: dict[str, Row], task: str, data: str, options: argparse.Namespace
 ) -> tuple[dict[str, list[list[Path]]], list[str]]:
-    """Train what is not there yet, `jobs` at a time; paths by row, seed and fold, and what went wrong."""
+    """Train what is not there yet, here or on a cluster; paths by row, seed and fold, and what went wrong."""
+    out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[list[Path]]] = {}
     todo: dict[Path, tuple[str, Training]] = {}
@@ -115,7 +129,7 @@ def train_all(
         parts = datasets(task, data, study.folds, row.apart) if row.apart not in digests else []
         digests.setdefault(row.apart, [part.digest for part in parts])
         found[name] = []
-        for seed in range(seeds):
+        for seed in range(options.seeds or study.seeds):
             config, settings = resolve(row, TASKS[task], data, seed)
             found[name].append([])
             for fold, digest in enumerate(digests[row.apart]):
@@ -123,7 +137,12 @@ def train_all(
                 found[name][-1].append(path := one.path(out, digest))
                 if not path.is_file():
                     todo[path] = (f"{task} {name}, seed {seed}" + f", fold {fold + 1}" * bool(study.folds), one)
-    errors = []
+    if options.executor == "slurm":
+        calls = [
+            cluster.Call(title, path, train_in_job, (one, path, options.cpus)) for path, (title, one) in todo.items()
+        ]
+        return found, cluster.run(calls, out / "slurm", options)
+    errors, jobs = [], options.jobs or os.cpu_count() or 1
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with (
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(threads,)) as pool,
@@ -145,6 +164,12 @@ def _start(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def train_in_job(training: Training, path: Path, cpus: int) -> None:
+    """`train_one` as a job of its own."""
+    _start(cpus)
+    print(train_one(training, path))
 
 
 def resolve(row: Row, task: Task, data: str, seed: int) -> tuple[dict, Settings]:

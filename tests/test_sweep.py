@@ -10,6 +10,7 @@ import pytest
 from bundle import studies, summary, sweep
 from bundle.studies import Row, Study
 from helpers import data, metrics, training
+from helpers.checkpoint import EPOCH_CURVES
 from helpers.data import folds
 from helpers.tasks import TASKS
 
@@ -23,6 +24,7 @@ STUDY = Study("Is half enough?", ROWS, baseline="small", tasks=("languages",), s
 def options(toy, tmp_path, monkeypatch):
     monkeypatch.setitem(studies.STUDIES, "toy", STUDY)
     given = {"study": "toy", "task": None, "data": str(toy / "languages"), "row": None, "seeds": None}
+    given |= {"notebook": None, "grid": None, "executor": "local", "sbatch": [], "minutes": 5, "cpus": 1}
     return argparse.Namespace(**given, out=tmp_path / "sweep", jobs=1, keep=False)
 
 
@@ -158,3 +160,15 @@ def test_tuned_numbers_go_where_they_belong():
     )
     assert config == {"kind": "MelCNN", "dropout": 0.4}
     assert (settings.learning_rate, settings.epochs) == (0.1, 3)
+
+
+def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():
+    infos = [
+        {"valid_score": 0.5, "config": {}, "settings": {"seed": 0}, "precision": "", "parameters": 1,
+         "clips": {"train": 2}, "minutes": 1.0, "best_epoch": 1, "curves": {key: [1.0, height] for key in EPOCH_CURVES}}
+        for height in (2.0, 4.0)
+    ]  # fmt: skip
+    found = summary.describe(infos, studies.STUDIES["networks"].rows["mel_cnn"])
+    assert found["curves"]["epoch_train_loss"] == [1.0, 3.0]
+    assert found["curves_deviation"]["epoch_train_loss"] == [0.0, pytest.approx(2**0.5)]
+    assert summary.describe(infos[:1], studies.STUDIES["networks"].rows["mel_cnn"])["curves_deviation"] is None
