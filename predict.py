@@ -27,7 +27,9 @@ def main() -> int:
         "--data", required=True, type=Path, help="folder in a published layout, or of audio files; or one audio file"
     )
     parser.add_argument(
-        "--weights", type=Path, help="NAME.json of saved weights (default: mel_cnn trained on the demo)"
+        "--weights",
+        type=Path,
+        help="NAME.json of saved weights (default: the only ones there, or mel_cnn of the demo)",
     )
     parser.add_argument("--out", type=Path, help="table to write (default: predictions.csv; none for one file)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -55,7 +57,9 @@ def predict(options: argparse.Namespace) -> int:
 
     started = time.perf_counter()
     task, one = get_task(options.task), options.data.is_file()
-    path = options.weights or BUNDLE / "weights" / f"{task.name}-demo" / "mel_cnn.json"
+    there = sorted(BUNDLE.glob(f"weights/{task.name}-*/*.json"))  # a hand-in may hold a single model
+    default = there[0] if len(there) == 1 else BUNDLE / "weights" / f"{task.name}-demo" / "mel_cnn.json"
+    path = options.weights or default
     model, info = weights.load(path.parent, path.stem, task)
     classes = tuple(info["classes"])
     items, problems = recordings(options.data, task, classes)

@@ -124,7 +124,7 @@ def diagram(sub: Submission) -> Answer:
     if sub.report is None or not sub.report.pictures:
         return FAIL, "no report in PDF"
     count = sub.report.pictures[0]
-    return (PASS, f"{count} pictures on page 1") if count else (OPEN, "no bitmap on page 1; look for a drawn diagram")
+    return (PASS, f"{count} pictures or drawings on page 1") if count else (OPEN, "none found on page 1; look at it")
 
 
 def video(sub: Submission) -> Answer:

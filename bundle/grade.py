@@ -1,7 +1,8 @@
 """Grade a stranger's zip: unpack it safely, check the brief's rules, run its inference in a box, measure its figures.
 
-Exit codes: 0 passed, 1 failed, 2 wrong command line or data, 3 broken submission (cannot be unpacked, or has no
-predict.py), 4 budget exceeded. With --all: 0 when every zip got its verdict, whatever it says; else 1.
+Exit codes: 0 passed, 1 failed, 2 wrong command line or data, 3 broken submission (cannot be unpacked, or has neither
+predict.py nor one TorchScript model), 4 budget exceeded. With --all: 0 when every zip got its verdict, whatever it
+says; else 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bundle.sandbox import GIB, Budget
 from bundle.verdict import OUTCOMES, summary, write, write_summary
 
 CODE = ("asked", "checks", "grade", "grading", "inference", "launch", "measure", "pickles", "rubric", "sandbox",
-        "submission", "unpack", "verdict")  # fmt: skip
+        "submission", "torchscript", "unpack", "verdict")  # fmt: skip
 
 
 def add_arguments(verbs) -> None:

@@ -50,6 +50,7 @@ class _Grading:
         self.runs: list[dict] = []
         self.found = {"figures": [], "scores": {}, "per_class": [], "files": 0, "guards": {}}
         self.left, self.threads = budget.seconds, threads
+        self.program, self.title, self.lead = ["predict.py"], "predict.py", ["--task", truth.task.name]
 
     def verdict(self) -> dict:
         """Everything, as it stands in verdict.json."""
@@ -72,8 +73,8 @@ class _Grading:
             last = (done.log.strip().splitlines() or ["it could not be unpacked"])[-1]
             return "broken submission", f"it ran out of {done.ended} while being unpacked" if done.ended else last
         root = self.inspect()
-        if root is None or not (root / "predict.py").is_file():
-            return "broken submission", "there is no predict.py at its top, so nothing can be run"
+        if root is None or not self.choose_program(root):
+            return "broken submission", "there is no predict.py at its top and no TorchScript model: nothing can be run"
         first = self.rubric[0]
         if first["state"] == "fail" or first["evidence"].startswith(UNCHECKED):
             return "failed", f"it was not run, for it must hold that {first['asked'].lower()}: {first['evidence']}"
@@ -102,10 +103,22 @@ class _Grading:
         self.found["guards"] = done.guards
         return done
 
+    def choose_program(self, root: Path) -> bool:
+        """What predicts: the submission's predict.py, or ours with its only TorchScript model; False without either."""
+        if (root / "predict.py").is_file():
+            return True
+        if len(self.scripted) != 1 or not (root / self.scripted[0]).is_file():
+            return False
+        self.program = ["-m", "bundle.torchscript", "predict", str(root / self.scripted[0])]
+        self.title = f"TorchScript model {self.scripted[0]}"
+        return True
+
     def predict(self, what: str, root: Path, arguments: list[str], hidden=()) -> Ran:
-        """Run the submission's predict.py within what is left of the time."""
+        """Run what predicts within what is left of the time; `what` is said after its name."""
         budget = replace(self.budget, seconds=max(self.left, 0.1))
-        done = self.boxed(what, ["predict.py", "--task", self.truth.task.name, *arguments], root, budget, hidden)
+        cwd = root if self.title == "predict.py" else ROOT
+        command = [*self.program, *self.lead, *arguments]
+        done = self.boxed(f"{self.title} {what}".strip(), command, cwd, budget, hidden)
         self.left -= done.seconds
         return done
 
@@ -129,7 +142,11 @@ class _Grading:
         for rule in (*SAFETY, *RULES[self.brief])[len(told) :]:
             why = f"exceeded its {done.ended}" if done.ended else f"ended with exit code {done.code}"
             self.note(rule.asked, rule.source, "not checkable", f"{UNCHECKED}: it {why} before this rule")
-        self.found["files"], self.claims = len(files), last.get("claims", [])
+        self.found["files"], self.claims, self.scripted = (
+            len(files),
+            last.get("claims", []),
+            last.get("torchscript", []),
+        )
         return Submission(unpacked, self.archive.name, loose).root if last else None
 
 

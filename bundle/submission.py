@@ -157,4 +157,12 @@ class Submission:
         _, path, reader = max(found, key=lambda entry: entry[0])
         pages = list(reader.pages)[:50]
         sizes = [(float(page.mediabox.width), float(page.mediabox.height)) for page in pages]
-        return Report(path.name, [page.extract_text() for page in pages], sizes, [len(page.images) for page in pages])
+        drawn = [sum(entry.get("/Subtype") in ("/Image", "/Form") for entry in _objects(page)) for page in pages]
+        return Report(path.name, [page.extract_text() for page in pages], sizes, drawn)
+
+
+def _objects(page) -> list:
+    """Pictures and drawings of a page: its XObjects."""
+    resources = page.get("/Resources")
+    named = resources.get_object().get("/XObject") if resources is not None else None
+    return [entry.get_object() for entry in named.get_object().values()] if named is not None else []
