@@ -9,9 +9,11 @@ VERBS = {
     "reproduce": "check the reported results, and train again",
     "sweep": "run a study: many trainings, one table",
     "site": "build the pages",
+    "train": "train one network on many devices",
     "download": "fetch a published data set",
     "doctor": "check this machine, and data",
     "grade": "judge a submission",
+    "submit": "write the zip that a brief asks for",
     "report": "build papers and slides from the results",
     "video": "make the walkthrough film",
 }
