@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 
@@ -38,8 +39,15 @@ def place() -> Place:
     return Place(0, 1, 1)
 
 
-def options(devices: int) -> dict[str, Any]:
-    """What Fabric must know of the launcher.
+class WholeWaves(MixedPrecision):
+    """Mixed precision that hands waveforms on as they are: Fabric's own rounds them, and quiet mel bands drown."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def options(devices: int, precision: str) -> dict[str, Any]:
+    """What Fabric must know of the launcher and of the precision.
 
     Raises
     ------
@@ -52,13 +60,16 @@ def options(devices: int) -> dict[str, Any]:
             f"devices: found {devices}, expected {here.ranks}, the number of processes that were started together. "
             "Several are started by python -m bundle train --devices N, or by srun (slurm/train.sbatch)."
         )
+    mixed = precision.endswith("-mixed")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kept = {"plugins": [WholeWaves(precision, device)]} if mixed else {"precision": precision, "plugins": []}
     if devices == 1:
-        return {"devices": 1, "plugins": LightningEnvironment()}
+        return kept | {"devices": 1, "plugins": [*kept["plugins"], LightningEnvironment()]}
     # Evaluation must not wait for the other ranks at every batch: they may have a batch less
     known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
     switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its name before 2.13
     strategy = DDPStrategy(timeout=PATIENCE, **{switch: False})
-    return {"devices": devices // here.nodes, "num_nodes": here.nodes, "strategy": strategy}
+    return kept | {"devices": devices // here.nodes, "num_nodes": here.nodes, "strategy": strategy}
 
 
 def gather(fabric: Fabric, value: Any) -> list:

@@ -207,7 +207,7 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
     if set(train.digests) & set(valid.digests):
         raise ValueError("training and validation share recordings, expected none. Remove the duplicates.")
     precision = best_precision() if settings.precision == "auto" else settings.precision
-    fabric = Fabric(accelerator="auto", precision=precision, **ranks.options(settings.devices))
+    fabric = Fabric(accelerator="auto", **ranks.options(settings.devices, precision))
     fabric.launch()
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     steps = -(-len(train) // (settings.batch * fabric.world_size))  # per epoch

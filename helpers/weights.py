@@ -50,7 +50,8 @@ def save(folder: Path, name: str, model, info: dict) -> str:
     try:
         if suffix == ".pt":
             state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-            torch.save(state, temporary)
+            with temporary.open("wb") as file:  # given a name, torch would write it into the archive
+                torch.save(state, file)
         else:
             from skops import io  # only who trains or uses an SVM needs it
 

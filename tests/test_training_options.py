@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import training
+from helpers import features, training
 from helpers.augment import Augment
 from tests.test_training import SETTINGS, TAGGING, TASK, assert_identical, fit, tones
 
@@ -151,3 +151,15 @@ def test_bfloat16_changes_little_and_the_weights_stay_float32():
     losses = [np.array(one.curves["epoch_train_loss"]) for one in fits]
     assert not np.array_equal(*losses)
     np.testing.assert_allclose(losses[1], losses[0], atol=0.15)
+
+
+def test_mixed_precision_does_not_round_the_waveforms(monkeypatch):
+    seen = []
+
+    def forward(front, wave, real=features.MelSpectrogram.forward):
+        seen.append(wave.dtype)
+        return real(front, wave)
+
+    monkeypatch.setattr(features.MelSpectrogram, "forward", forward)
+    fit(settings=replace(SETTINGS, epochs=1, precision="bf16-mixed"))
+    assert set(seen) == {torch.float32}

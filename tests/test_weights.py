@@ -245,3 +245,12 @@ def test_find_prefers_weights_trained_on_the_data_then_the_first_root(tmp_path):
         save(tmp_path / folder)
         assert weights.find("mel_cnn", TASK, "mine", roots) == tmp_path / folder
     assert weights.find("mel_cnn", TASK, "other", roots) == tmp_path / "out/languages-demo"
+
+
+def test_equal_weights_are_equal_files(tmp_path, monkeypatch):
+    model, config = network()
+    digests = []
+    for process in (1, 22222):
+        monkeypatch.setattr(weights.os, "getpid", lambda process=process: process)
+        digests.append(weights.save(tmp_path / str(process), "net", model, {**INFO, "config": config}))
+    assert digests[0] == digests[1]
