@@ -134,7 +134,12 @@ def figure(results: dict, path: Path) -> None:
 
     with pyplot.rc_context(STYLE):
         shown = [row for row in results.get("rows", []) if row["unit"] != "seconds"]
-        made, axes = pyplot.subplots(1, 3, figsize=(13, 0.3 * len(shown) + 1.5), width_ratios=[2, 1, 1])
+        scale, height = results.get("scale", []), 0.3 * len(shown) + 1.5
+        made, axes = pyplot.subplots(
+            1, 3 if scale else 1, figsize=(13 if scale else 8, height), width_ratios=[2, 1, 1] if scale else None,
+            squeeze=False,
+        )  # fmt: skip
+        axes = axes[0]
         for place, row in enumerate(shown):
             ratio = row["measured"]["ratio"]
             axes[0].plot([ratio["low"], ratio["high"]], [place, place], color=COLOURS[0], linewidth=2)
@@ -145,12 +150,12 @@ def figure(results: dict, path: Path) -> None:
         axes[0].axvline(1, color="0.6", linestyle=":")
         axes[0].invert_yaxis()
         axes[0].set(xscale="log", xlabel="Speed as a multiple of the other's (orange: aim)")
-        for name in ("pack", "train", "predict"):
-            sizes = [size["notes"] for size in results.get("scale", [])]
-            steps = [(size["steps"][name], clips_of(size, name)) for size in results.get("scale", [])]
+        for name in ("pack", "train", "predict") if scale else ():
+            sizes = [size["notes"] for size in scale]
+            steps = [(size["steps"][name], clips_of(size, name)) for size in scale]
             axes[1].plot(sizes, [1e3 * step["seconds"] / clips for step, clips in steps], marker="o", label=name)
             axes[2].plot(sizes, [step["anonymous_mib"] for step, _ in steps], marker="o", label=name)
-        for ax, label in ((axes[1], "Cost (ms per clip)"), (axes[2], "Anonymous memory (MiB)")):
+        for ax, label in zip(axes[1:], ("Cost (ms per clip)", "Anonymous memory (MiB)"), strict=True):
             ax.set(xscale="log", xlabel="Notes", ylabel=label)
             ax.set_ylim(bottom=0)
             ax.legend()

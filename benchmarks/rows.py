@@ -233,7 +233,8 @@ def packing(paths: list[Path], folder: Path) -> Iterator[Row]:
 def raw_training(folder: Path) -> Iterator[Row]:
     """(b) RawCNN 256/256 from the pack against one .npy per clip through a DataLoader; and the input's share."""
     task = TASKS["magnatagatune"]
-    train = data.load(task, "demo", ROOT).train.select(np.arange(128))
+    loaded = data.load(task, "demo", ROOT)
+    train, few = loaded.train.select(np.arange(128)), loaded.valid.select(np.arange(2))
     files = folder / "npy"
     files.mkdir(exist_ok=True)
     for clip in range(len(train)):
@@ -244,7 +245,7 @@ def raw_training(folder: Path) -> Iterator[Row]:
     settings = training.Settings(epochs=1, batch=8)
 
     def ours() -> int:
-        one_epoch(build(config), train, task, settings)
+        training.fit(build(config), train, few, task, settings)
         return len(train)
 
     measured = compare(ours, lambda: recipes.epoch(build(config), loader, task.window_samples), 3)
@@ -262,20 +263,15 @@ def raw_training(folder: Path) -> Iterator[Row]:
     yield Row("input's part of a training step", "the whole step", "share", found, 0.1, below=True)
 
 
-def one_epoch(model, train, task, settings) -> None:
-    """One epoch through `training.fit`, with a validation split of two clips."""
-    few = data.load(task, "demo", ROOT).valid.select(np.arange(2))
-    training.fit(model, train, few, task, settings)
-
-
 def mel_training() -> Iterator[Row]:
     """MelCNN training as `fit` does it against its plain self: float32, channels first."""
     task = TASKS["nsynth"]
-    train = data.load(task, "demo", ROOT).train.select(np.arange(512))
+    loaded = data.load(task, "demo", ROOT)
+    train, few = loaded.train.select(np.arange(512)), loaded.valid.select(np.arange(2))
     config = config_for(task, "MelCNN", len(task.classes))
 
     def ours() -> int:
-        one_epoch(build(config), train, task, training.Settings(epochs=1))
+        training.fit(build(config), train, few, task, training.Settings(epochs=1))
         return len(train)
 
     def theirs() -> int:
