@@ -155,7 +155,7 @@ def figure(results: dict, path: Path) -> None:
             steps = [(size["steps"][name], clips_of(size, name)) for size in scale]
             axes[1].plot(sizes, [1e3 * step["seconds"] / clips for step, clips in steps], marker="o", label=name)
             axes[2].plot(sizes, [step["anonymous_mib"] for step, _ in steps], marker="o", label=name)
-        for ax, label in zip(axes[1:], ("Cost (ms per clip)", "Anonymous memory (MiB)"), strict=True):
+        for ax, label in zip(axes[1:], ("Cost (ms per clip)", "Anonymous memory (MiB)"), strict=False):
             ax.set(xscale="log", xlabel="Notes", ylabel=label)
             ax.set_ylim(bottom=0)
             ax.legend()
