@@ -61,8 +61,8 @@ CONF
 # munged wants its folders to be its own user's, and refuses to log to a group-writable one
 chown munge: /etc/munge /etc/munge/munge.key /run/munge /var/lib/munge /var/log/munge
 pgrep -x munged >/dev/null || { rm -f /run/munge/*; runuser -u munge -- munged; }
-pgrep -x slurmctld >/dev/null || { rm -rf $state/ctld/*; slurmctld || true; } # what goes wrong stands in its log
-pgrep -x slurmd >/dev/null || slurmd || true
+pgrep -x slurmctld >/dev/null || { rm -rf $state/ctld/*; slurmctld || echo "SLURM: slurmctld did not start; its log follows below" >&2; }
+pgrep -x slurmd >/dev/null || slurmd || echo "SLURM: slurmd did not start; its log follows below" >&2
 for _ in $(seq 60); do
     if timeout 5 sinfo --noheader --format=%t 2>/dev/null | grep -q -x -E "idle|mix|alloc"; then
         sinfo
