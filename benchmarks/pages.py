@@ -10,8 +10,8 @@ PUBLISHED = {"nsynth": 289_205, "magnatagatune": 16_963}  # training clips: Enge
 EPOCHS = {"nsynth": 20, "magnatagatune": 30}
 HEAD = """# How fast
 
-Written by `python -m benchmarks` from `results.json`. Every row was measured in one run on one machine, our way and the
-other in turns; a ratio has its median and, in brackets, the lowest and highest of the repeats. The aims were set before
+Written by `python -m benchmarks` from `results.json`. In every row our way and the other were run in turns, on one
+machine by one process; a ratio has its median and, in brackets, the lowest and highest of the repeats. The aims were set before
 measuring; where one is missed, that is said. `python -m benchmarks scale` adds memory and cost over size.
 """
 FIGURE = "bench.png"
