@@ -11,8 +11,8 @@ EPOCHS = {"nsynth": 20, "magnatagatune": 30}
 HEAD = """# How fast
 
 Written by `python -m benchmarks` from `results.json`. In every row our way and the other were run in turns, on one
-machine by one process; a ratio has its median and, in brackets, the lowest and highest of the repeats. The aims were set before
-measuring; where one is missed, that is said. `python -m benchmarks scale` adds memory and cost over size.
+machine by one process; a ratio has its median and, in brackets, the lowest and highest of the repeats. The aims were
+set before measuring; where one is missed, that is said. `python -m benchmarks scale` adds memory and cost over size.
 """
 FIGURE = "bench.png"
 
