@@ -24,6 +24,17 @@ PUBLISHED_ROWS = {
 }
 
 
+class TimeConv(nn.Conv1d):
+    """Convolution over time, (batch, samples) or (batch, channels, 1, frames): PyTorch's own, but faster on a CPU."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if hidden.dim() == 2:  # of samples: a matrix product
+            frames = hidden.unfold(1, self.kernel_size[0], self.stride[0])  # (batch, frames, length)
+            return functional.linear(frames, self.weight[:, 0], self.bias).transpose(1, 2).unsqueeze(2)
+        weight = self.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(hidden, weight, self.bias)  # of pictures of height one
+
+
 class RawCNN(nn.Module):
     """End-to-end network on samples: Dieleman & Schrauwen 2014, section 3 and figure 1(b).
 
@@ -66,14 +77,14 @@ class RawCNN(nn.Module):
         self.level = Level(keep_level)
 
         def norm(width: int) -> nn.Module:
-            return nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+            return nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
         same = nn.ConstantPad1d((3, 4), 0.0)  # "same" for a filter of 8
-        self.filters = nn.Conv1d(1, 32, length, stride)
+        self.filters = TimeConv(1, 32, length, stride)
         self.blocks = nn.Sequential(
             norm(32), nn.ReLU(),
-            same, nn.Conv1d(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool1d(4),
-            same, nn.Conv1d(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool1d(4),
+            same, TimeConv(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool2d((1, 4)),
+            same, TimeConv(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool2d((1, 4)),
         )  # fmt: skip
         frames = -(-window_samples // stride) // 4 // 4
         self.head = nn.Sequential(
@@ -86,7 +97,7 @@ class RawCNN(nn.Module):
         frames = (samples + self.stride - 1) // self.stride  # "same": one frame per stride
         missing = max((frames - 1) * self.stride + self.length - samples, 0)
         wave = functional.pad(self.level(wave), (missing // 2, missing - missing // 2))
-        hidden = self.blocks(self.filters(wave[:, None]))  # (batch, 32, frames // 16)
+        hidden = self.blocks(self.filters(wave))  # (batch, 32, 1, frames // 16)
         return self.head(hidden)  # (batch, classes)
 
 
@@ -223,18 +234,7 @@ def to_probabilities(logits: torch.Tensor, multi_label: bool) -> torch.Tensor:
 
 
 def window_logits(model: nn.Module, waves: np.ndarray, task: Task) -> torch.Tensor:
-    """Logits of every window of clips of one length.
-
-    Parameters
-    ----------
-    model : nn.Module
-    waves : ndarray, shape (clips, samples), float32
-    task : Task
-
-    Returns
-    -------
-    logits : Tensor, shape (clips, windows, classes), float32, on the model's device
-    """
+    """Logits (clips, windows, classes) float32, on the model's device, of all windows of `waves` (clips, samples)."""
     cut = split_windows(waves, task.window_samples)  # (clips, windows, window)
     windows = torch.from_numpy(np.ascontiguousarray(cut))
     device = next(model.parameters()).device

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from helpers import models
 from helpers.tasks import TASKS
@@ -49,7 +50,7 @@ def test_filters_shorter_and_longer_than_the_stride_keep_one_frame_per_stride(ta
     frames = []
     model.filters.register_forward_hook(lambda module, given, out: frames.append(out.shape))
     assert model(waves(2, 16 * stride + 5)).shape == (2, 3)
-    assert frames == [(2, 32, -(-(16 * stride + 5) // stride))]
+    assert frames == [(2, 32, 1, -(-(16 * stride + 5) // stride))]
 
 
 @by_name
@@ -72,11 +73,22 @@ def test_raw_cnn_has_the_papers_layers():
     first, *later = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d)]
     assert (first.out_channels, first.kernel_size, first.stride) == (32, (512,), (256,))
     assert [(layer.out_channels, layer.kernel_size, layer.stride) for layer in later] == [(32, (8,), (1,))] * 2
-    assert [layer.kernel_size for layer in model.modules() if isinstance(layer, nn.MaxPool1d)] == [4, 4]
+    assert [layer.kernel_size for layer in model.modules() if isinstance(layer, nn.MaxPool2d)] == [(1, 4)] * 2
     dense = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     assert [layer.out_features for layer in dense] == [100, 50]
-    assert not any(isinstance(layer, nn.BatchNorm1d) for layer in model.modules())
+    assert not any(isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) for layer in model.modules())
     assert all(layer.p == 0 for layer in model.modules() if isinstance(layer, nn.Dropout))
+
+
+@pytest.mark.parametrize(("length", "stride"), [(256, 256), (512, 256)])
+def test_raw_cnns_convolutions_are_pytorchs_own(length, stride):
+    model = network(TASKS["magnatagatune"], "RawCNN", length=length, stride=stride)
+    wave, hidden = waves(2, 5000), waves(2, 32, 1, 40)
+    expected = functional.conv1d(wave[:, None], model.filters.weight, model.filters.bias, stride)
+    assert torch.allclose(model.filters(wave).squeeze(2), expected, atol=1e-5)
+    second = model.blocks[3]
+    expected = functional.conv1d(hidden.squeeze(2), second.weight, second.bias)
+    assert torch.allclose(second(hidden).squeeze(2), expected, atol=1e-5)
 
 
 def test_parameters_of_one_row_are_as_counted_by_hand():
