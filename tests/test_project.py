@@ -1,10 +1,13 @@
 """Rules that hold for the whole project: layout, layers, style, size, no path of one machine."""
 
 import ast
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [path for path in subprocess.run(
@@ -39,7 +42,7 @@ def test_helpers_import_only_what_stands_below_them():
     assert seen > 20
 
 
-def test_importing_helpers_does_nothing():
+def test_importing_helpers_draws_nothing_and_changes_no_setting():
     program = (
         "import sys, torch, random, numpy as np, matplotlib as m; s = torch.get_rng_state(), dict(m.rcParams)\n"
         "n = np.random.get_state()[1].copy(), random.getstate()\n"
@@ -50,6 +53,25 @@ def test_importing_helpers_does_nothing():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
+def test_with_helpers_memory_is_used_again_without_faulting_its_pages_in():
+    program = (
+        "import resource, numpy as np\n"
+        "def use():\n"
+        "    for _ in range(20):\n"
+        "        held = [np.ones(2**18, np.float32) for _ in range(4)]\n"
+        "use()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "use()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    found = [
+        int(subprocess.run([sys.executable, "-c", first + program], cwd=ROOT, capture_output=True, text=True).stdout)
+        for first in ("", "import helpers\n")
+    ]
+    assert found[1] < 100 < 10_000 < found[0]  # pages; without it, most of 20 times 4 MiB
 
 
 def test_nothing_branches_on_the_name_of_a_task():
