@@ -51,7 +51,7 @@ def predict(options: argparse.Namespace) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from helpers import inference, metrics, weights
+    from helpers import inference, weights
     from helpers.data.pack import to_targets
     from helpers.tasks import get_task
 
@@ -79,13 +79,15 @@ def predict(options: argparse.Namespace) -> int:
         if not done:
             raise ValueError(f"{options.data}: none of {len(items)} recordings could be read; see the list above.")
 
-    values, scores = values[: len(done)], {}
+    values, scores, words = values[: len(done)], {}, []
     labelled = all(item.labels for item in done) or (task.multi_label and any(item.labels for item in done))
     if labelled:
+        from helpers import metrics
+
         labels = [[label for label in item.labels if label in classes] for item in done]
         targets = to_targets(labels, classes, task.multi_label)
         scores = metrics.scores(values, targets, [item.group for item in done])
-    words = [f"{name} {metrics.in_words(score)}" for name, score in scores.items()]
+        words = [f"{name} {metrics.in_words(score)}" for name, score in scores.items()]
     none = f"{'every label is all or nothing' if labelled else 'no labels'}, no scores, n {len(done)}"
     seconds = time.perf_counter() - started
     if one:

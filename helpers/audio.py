@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".npy")
 RATES = 1_000, 384_000  # Hz that a recording may have: more is a damaged header, and resampling would fill the memory
@@ -48,6 +47,8 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Change the sampling rate by polyphase filtering; `wave` (samples,) float32, rates in Hz."""
     if rate == new_rate:
         return wave
+    from scipy.signal import resample_poly  # takes a second to import, which one file need not wait for
+
     common = gcd(rate, new_rate)
     return resample_poly(wave, new_rate // common, rate // common).astype(np.float32)
 
