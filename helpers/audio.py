@@ -132,7 +132,8 @@ def normalise_level(wave: np.ndarray, level_db: float = REFERENCE_DB) -> np.ndar
     """
     wave = wave - wave.mean(axis=-1, keepdims=True)
     rms = np.sqrt(np.mean(np.square(wave), axis=-1, keepdims=True))
-    return (wave * (10 ** (level_db / 20) / np.maximum(rms, 1e-9))).astype(np.float32)
+    wave *= 10 ** (level_db / 20) / np.maximum(rms, 1e-9)
+    return wave.astype(np.float32, copy=False)
 
 
 def level_db(wave: np.ndarray) -> np.ndarray:

