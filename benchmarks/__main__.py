@@ -33,7 +33,8 @@ def main() -> int:
     from helpers.weights import environment
 
     if options.part == "rows":
-        from benchmarks.rows import all_rows
+        from benchmarks import profiles
+        from benchmarks.rows import ROOT, all_rows, notes
 
         kept = {(row["name"], row["against"]): row for row in results.get("rows", []) if options.only}
         for row in all_rows(WORK, options.only or ""):
@@ -42,7 +43,8 @@ def main() -> int:
             }
             kept[row.name, row.against] = found
             print(pages.in_words(found), flush=True)
-        results |= {"rows": list(kept.values()), "environment": environment() | {"load": os.getloadavg()[0]}}
+        results |= {"rows": list(kept.values()), "profiles": profiles.measure(ROOT, notes(WORK))}
+        results["environment"] = environment() | {"load": os.getloadavg()[0]}
     else:
         from benchmarks.scale import measure
 

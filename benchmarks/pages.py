@@ -59,6 +59,10 @@ def write(results: dict, folder: Path) -> None:
             cells = (row["name"], row["against"], value(row), aim(row), cell, str(measured["repeats"]))
             parts[-1] += "\n| " + " | ".join(cells) + " |"
         parts += extra(rows)
+    if profiles := results.get("profiles"):
+        lines = [f"| {name} | {', '.join(f'{part} {share:.0%}' for part, share in of.items())} |"
+                 for name, of in profiles.items()]  # fmt: skip
+        parts.append("## Where the time goes\n\nOn one thread.\n\n| what | shares |\n|---|---|\n" + "\n".join(lines))
     if scale := results.get("scale"):
         parts.append(_scale_table(scale))
         parts.append(_full_cost(results))

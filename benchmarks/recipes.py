@@ -86,6 +86,19 @@ class MfccCNN(nn.Module):
         return self.head(self.blocks(mfcc[:, None]).mean(dim=(2, 3)))
 
 
+def raw_network(classes: int, window: int) -> nn.Module:
+    """Dieleman & Schrauwen's network with 256/256 as one writes it down, (batch, window) -> (batch, classes)."""
+    same, frames = nn.ConstantPad1d((3, 4), 0.0), -(-window // 256)
+    missing = frames * 256 - window
+    return nn.Sequential(
+        nn.Unflatten(1, (1, window)), nn.ConstantPad1d((missing // 2, missing - missing // 2), 0.0),
+        nn.Conv1d(1, 32, 256, 256), nn.ReLU(),
+        same, nn.Conv1d(32, 32, 8), nn.ReLU(), nn.MaxPool1d(4),
+        same, nn.Conv1d(32, 32, 8), nn.ReLU(), nn.MaxPool1d(4),
+        nn.Flatten(), nn.Linear(32 * (frames // 4 // 4), 100), nn.ReLU(), nn.Linear(100, classes),
+    )  # fmt: skip
+
+
 class Files(Dataset):
     """One .npy file per clip, (samples,) float32, and its tags."""
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import pages, recipes, timing
+from benchmarks import pages, profiles, recipes, timing
+from helpers.models import build, config_for
+from helpers.tasks import TASKS
 
 
 def row(median: float, aim: float | None, met: bool | None, unit: str = "times as fast") -> dict:
@@ -26,6 +28,14 @@ def test_the_usual_networks_have_their_published_size():
     ]
     assert sizes[0] == pytest.approx(3.67e6, rel=0.01)
     assert sizes[1] == pytest.approx(131e3, rel=0.01)
+
+
+def test_the_usual_raw_network_is_the_papers():
+    task = TASKS["magnatagatune"]
+    ours, theirs = build(config_for(task, "RawCNN", 50)), recipes.raw_network(50, task.window_samples)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.parameters(), strict=True)))
+    wave = torch.randn(2, task.window_samples, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(theirs(ours.level.gain * wave), ours(wave), rtol=1e-4, atol=1e-5)
 
 
 def test_the_usual_features_are_75():
@@ -51,6 +61,10 @@ def test_a_ratio_is_their_time_per_clip_over_ours(monkeypatch):
     assert found["ratio"] == {"median": 15.0, "low": 10.0, "high": 20.0}  # (2 s, 1 s per clip) over 0.1 s
 
 
+def test_shares_add_up_to_one_and_the_largest_comes_first():
+    assert list(profiles.shares({"a": 1.0, "b": 3.0}).items()) == [("b", 0.75), ("a", 0.25)]
+
+
 def test_a_watched_process_that_fails_is_an_error_and_memory_is_counted():
     with pytest.raises(timing.subprocess.CalledProcessError):
         timing.watched([sys.executable, "-c", "raise SystemExit(3)"])
@@ -60,10 +74,14 @@ def test_a_watched_process_that_fails_is_an_error_and_memory_is_counted():
 
 def test_the_page_says_what_was_missed(tmp_path):
     environment = {"cores": 2, "threads": 2, "torch": "2", "gpu": None}
-    pages.write({"rows": [row(1.5, 2, False), row(3, 2, True), row(0.5, None, None, "share")],
-                 "environment": environment}, tmp_path)  # fmt: skip
+    rows, shares = (
+        [row(1.5, 2, False), row(3, 2, True), row(0.5, None, None, "share")],
+        {"decode": 0.75, "digest": 0.25},
+    )
+    pages.write({"rows": rows, "environment": environment, "profiles": {"first pack": shares}}, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "| 1.5 × (1.4 to 1.7) | at least 2 ×: missed | 2, 3 | 3 |" in text
     assert "| 3.0 × (2.7 to 3.3) | at least 2 ×: reached |" in text
     assert "| 50% (45% to 55%) | – |" in text
+    assert "| first pack | decode 75%, digest 25% |" in text
     assert (tmp_path / pages.FIGURE).is_file()
