@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -52,17 +53,18 @@ def watched(command: list[str], **options) -> dict[str, float]:
         If it fails.
     """
     started, peak = time.perf_counter(), {"resident": 0, "anonymous": 0}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    watch = psutil.Process(process.pid)
-    while process.poll() is None:
-        try:
-            memory = watch.memory_info()
-        except psutil.Error:
-            break
-        peak["resident"] = max(peak["resident"], memory.rss)
-        peak["anonymous"] = max(peak["anonymous"], memory.rss - memory.shared)
-        time.sleep(0.02)
-    output = process.communicate()[0]
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, output)
+    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads fills up, and the process waits
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, **options)
+        watch = psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                memory = watch.memory_info()
+            except psutil.Error:
+                break
+            peak["resident"] = max(peak["resident"], memory.rss)
+            peak["anonymous"] = max(peak["anonymous"], memory.rss - memory.shared)
+            time.sleep(0.02)
+        if process.wait():
+            said.seek(0)
+            raise subprocess.CalledProcessError(process.returncode, command, said.read())
     return {"seconds": time.perf_counter() - started} | {f"{name}_mib": size / 2**20 for name, size in peak.items()}

@@ -24,6 +24,7 @@ from bundle.studies import STUDIES, Row, Study
 from bundle.summary import in_words, summarise, write
 from helpers.checkpoint import replacing
 from helpers.data import Dataset, load, name_of
+from helpers.data.demo import end_with_parent
 from helpers.data.folds import deal
 from helpers.inference import predict_pack
 from helpers.models import build, config_for, count_parameters
@@ -145,7 +146,7 @@ def train_all(
     errors, jobs = [], options.jobs or os.cpu_count() or 1
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with (
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start, initargs=(threads,)) as pool,
+        ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads,)) as pool,
         tqdm(total=len(todo), desc=f"sweep {task}", unit="training", disable=None) as progress,
     ):
         waiting = {pool.submit(train_one, one, path): title for path, (title, one) in todo.items()}
@@ -158,8 +159,13 @@ def train_all(
     return found, errors
 
 
+def _start_worker(threads: int) -> None:
+    end_with_parent()
+    _start(threads)
+
+
 def _start(threads: int) -> None:
-    """Begin a worker: its share of the cores, and no bars of its own."""
+    """Begin to train: this share of the cores, and no bars of its own."""
     os.environ["TQDM_DISABLE"] = "1"
     import torch
 

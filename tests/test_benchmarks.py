@@ -68,7 +68,7 @@ def test_shares_add_up_to_one_and_the_largest_comes_first():
 def test_a_watched_process_that_fails_is_an_error_and_memory_is_counted():
     with pytest.raises(timing.subprocess.CalledProcessError):
         timing.watched([sys.executable, "-c", "raise SystemExit(3)"])
-    program = "import time; held = bytearray(200 * 2**20); time.sleep(0.5)"
+    program = "import time; print('x' * 2**20); held = bytearray(200 * 2**20); time.sleep(0.5)"
     assert timing.watched([sys.executable, "-c", program])["anonymous_mib"] > 190
 
 

@@ -157,8 +157,8 @@ def test_a_changed_byte_anywhere_in_the_index_is_noticed(listing, tmp_path):
 
 
 def test_a_pack_too_large_to_check_whole_is_checked_by_a_sample_of_rows(listing, tmp_path, monkeypatch):
-    pack.open_packs(listing, TASK, tmp_path / "cache")
     monkeypatch.setattr(pack, "CHECKED_BYTES", 2 * 1600)
+    pack.open_packs(listing, TASK, tmp_path / "cache")
     seen = []
     monkeypatch.setattr(pack, "digest_rows", lambda rows, real=pack.digest_rows: seen.append(len(rows)) or real(rows))
     monkeypatch.setattr(audio, "decode", no_decoding)

@@ -2,9 +2,13 @@
 
 import argparse
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from bundle import studies, summary, sweep
@@ -14,6 +18,7 @@ from helpers.checkpoint import EPOCH_CURVES
 from helpers.data import folds
 from helpers.tasks import TASKS
 
+ROOT = sweep.ROOT
 QUICK = {"epochs": 1, "learning_rate": 1e-3, "weight_decay": 1e-2}
 SMALL = Row("MelCNN", {"width": 2, "dropout": 0.0}, QUICK)
 ROWS = {"small": SMALL, "half": replace(SMALL, share=0.5)}
@@ -172,3 +177,25 @@ def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():
     assert found["curves"]["epoch_train_loss"] == [1.0, 3.0]
     assert found["curves_deviation"]["epoch_train_loss"] == [0.0, pytest.approx(2**0.5)]
     assert summary.describe(infos[:1], studies.STUDIES["networks"].rows["mel_cnn"])["curves_deviation"] is None
+
+
+@pytest.mark.parametrize("program", [
+    "from bundle import sweep; from concurrent.futures import ProcessPoolExecutor as Pool; "
+    "from multiprocessing import get_context; "
+    "Pool(1, get_context('spawn'), sweep._start_worker, (1,)).submit(time.sleep, 600).result()",
+    "from helpers.data.demo import in_processes; in_processes(time.sleep, [600], 1, None)",
+], ids=["sweep", "rendering"])  # fmt: skip
+def test_workers_end_when_the_command_is_killed(program):
+    command = subprocess.Popen([sys.executable, "-c", f"import time\nif __name__ == '__main__': {program}"], cwd=ROOT)
+    parent = psutil.Process(command.pid)
+    while not (workers := [child for child in parent.children() if "tracker" not in " ".join(child.cmdline())]):
+        assert command.poll() is None
+        time.sleep(0.1)
+    time.sleep(5)  # until the worker has begun
+    assert all(worker.is_running() for worker in workers)
+    command.kill()
+    command.wait()
+    _, left = psutil.wait_procs(workers, timeout=30)
+    for worker in left:
+        worker.kill()
+    assert not left

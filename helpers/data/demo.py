@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -92,10 +93,16 @@ def ensure(task: str, folder: Path, scale: float | None = None, seed: int = 0) -
 def in_processes(function: Callable, rows: Sequence, chunk: int, progress: Callable[[int], None] | None) -> None:
     """Call `function` on every row over all cores, `chunk` rows at a time; `progress` gets the number finished."""
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"  # spawn is slower
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context(method)) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context(method), end_with_parent) as pool:
         for finished, _ in enumerate(pool.map(function, rows, chunksize=chunk), 1):
             if progress:
                 progress(finished)
+
+
+def end_with_parent() -> None:
+    """Begin a worker that ends when the process that started it is killed, instead of working or waiting on."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: parent.join() or os._exit(1), daemon=True).start()
 
 
 def digest_folder(folder: Path) -> str:

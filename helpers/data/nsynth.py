@@ -11,7 +11,7 @@ from helpers.tasks import NSYNTH_FAMILIES
 
 # The family itself may hold an underscore: synth_lead_synthetic_011-060-075
 NOTE_NAME = re.compile(
-    r"(?P<instrument>(?P<family>[a-z_]+)_(?:acoustic|electronic|synthetic)_\d{3})-(?P<pitch>\d{3})-(?P<velocity>\d{3})"
+    r"(?P<instrument>(?P<family>[a-z_]+)_(?:acoustic|electronic|synthetic)_\d{3,})-(?P<pitch>\d{3})-(?P<velocity>\d{3})"
 )
 
 

@@ -228,7 +228,7 @@ def _open(
         except (OSError, ValueError, KeyError, TypeError):
             return None  # missing or damaged: write it again
         rows = np.arange(shape[0] if check else 0)
-        if waves.nbytes > CHECKED_BYTES:
+        if check and waves.nbytes > CHECKED_BYTES:
             rows = np.random.default_rng(0).choice(rows, size=CHECKED_BYTES // waves[0].nbytes, replace=False)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = pool.map(
