@@ -155,13 +155,15 @@ def figure(results: dict, path: Path) -> None:
         axes[0].axvline(1, color="0.6", linestyle=":")
         axes[0].invert_yaxis()
         axes[0].set(xscale="log", xlabel="Speed as a multiple of the other's (orange: aim)")
+        sizes = [size["notes"] for size in scale]
         for name in ("pack", "train", "predict") if scale else ():
-            sizes = [size["notes"] for size in scale]
             steps = [(size["steps"][name], clips_of(size, name)) for size in scale]
             axes[1].plot(sizes, [1e3 * step["seconds"] / clips for step, clips in steps], marker="o", label=name)
             axes[2].plot(sizes, [step["anonymous_mib"] for step, _ in steps], marker="o", label=name)
         for ax, label in zip(axes[1:], ("Cost (ms per clip)", "Anonymous memory (MiB)"), strict=False):
             ax.set(xscale="log", xlabel="Notes", ylabel=label)
+            ax.set_xticks(sizes, [f"{size / 1000:.0f},000" for size in sizes])
+            ax.minorticks_off()
             ax.set_ylim(bottom=0)
             ax.legend()
         with replacing(path) as temporary:
