@@ -188,7 +188,9 @@ def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():
 def test_workers_end_when_the_command_is_killed(program):
     command = subprocess.Popen([sys.executable, "-c", f"import time\nif __name__ == '__main__': {program}"], cwd=ROOT)
     parent = psutil.Process(command.pid)
-    while not (workers := [child for child in parent.children() if "tracker" not in " ".join(child.cmdline())]):
+    while not (
+        workers := [child for child in parent.children() if "resource_tracker" not in " ".join(child.cmdline())]
+    ):
         assert command.poll() is None
         time.sleep(0.1)
     time.sleep(5)  # until the worker has begun
