@@ -11,6 +11,7 @@ from helpers.tasks import Task
 
 LOG_FLOOR = 1e-6  # added before the logarithm: -60 dB below a band of unit power
 MFCCS = 20
+AT_ONCE = 16  # clips whose spectra are held: more do not stay in the cache
 
 
 class Level(nn.Module):
@@ -40,7 +41,7 @@ class MelSpectrogram(nn.Module):
 
     def __init__(self, rate: int, n_fft: int, hop: int, mels: int, log: bool = True):
         super().__init__()
-        self.n_fft, self.hop, self.log, self.floor = n_fft, hop, log, LOG_FLOOR
+        self.n_fft, self.hop, self.log, self.floor, self.at_once = n_fft, hop, log, LOG_FLOOR, AT_ONCE
         filters = import_torchaudio().functional.melscale_fbanks(
             n_fft // 2 + 1, 0.0, rate / 2, mels, rate, norm="slaney", mel_scale="slaney"
         )
@@ -51,10 +52,17 @@ class MelSpectrogram(nn.Module):
         return f"{self.n_fft}, {self.hop}, log={self.log}"
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        if wave.is_cuda or len(wave) <= self.at_once:
+            return self.of_few(wave)
+        return torch.cat([self.of_few(part) for part in wave.split(self.at_once)])
+
+    def of_few(self, wave: torch.Tensor) -> torch.Tensor:
+        """`forward` for as many clips as the cache holds."""
         spectrum = torch.stft(
             wave, self.n_fft, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True
         )  # (batch, bins, frames)
-        power = spectrum.real.square() + spectrum.imag.square()
+        squares = torch.view_as_real(spectrum).square()  # (batch, bins, frames, 2)
+        power = squares[..., 0] + squares[..., 1]
         if torch.jit.is_scripting():
             mel = torch.matmul(self.filters, power)  # (batch, mels, frames)
         else:
@@ -114,12 +122,12 @@ def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
     """
     n_fft, hop, mels = task.mel
     front = MelSpectrogram(task.rate, n_fft, hop, mels)
-    if not task.keep_level:
-        waves = normalise_level(waves)
     described = []
     with torch.no_grad():
-        for wave in torch.from_numpy(np.ascontiguousarray(waves)).split(32):
-            log_mel = front(wave)  # (batch, mels, frames)
+        for start in range(0, len(waves), AT_ONCE):
+            few = waves[start : start + AT_ONCE]
+            few = few if task.keep_level else normalise_level(few)
+            log_mel = front(torch.from_numpy(np.ascontiguousarray(few)))  # (batch, mels, frames)
             mfcc = torch.matmul(_dct(mels), log_mel)  # (batch, 20, frames)
             change = mfcc.diff(dim=-1, prepend=mfcc[..., :1])
             parts = [

@@ -21,7 +21,6 @@ from helpers.tasks import Task
 
 BATCH = 64  # clips
 HELD = 2**25  # samples: longer recordings are predicted in smaller batches
-WINDOWS = 640  # that go through a network at a time: 64 of the longest published clips
 
 
 @torch.no_grad()
@@ -117,11 +116,7 @@ def _attempt(item: Item, task: Task) -> np.ndarray | str:
 
 def _predict(model, waves: np.ndarray, task: Task) -> np.ndarray:
     if isinstance(model, nn.Module):
-        cut = audio.split_windows(waves, task.window_samples)  # (clips, windows, window)
-        flat = cut.reshape(-1, cut.shape[-1])
-        parts = np.array_split(flat, -(-len(flat) // WINDOWS))
-        logits = torch.cat([models.window_logits(model.eval(), part, task) for part in parts])
-        logits = logits.reshape(*cut.shape[:2], -1)  # (clips, windows, classes)
+        logits = models.window_logits(model.eval(), waves, task)  # (clips, windows, classes)
         return models.to_probabilities(logits, task.multi_label).mean(dim=1).cpu().numpy()
     values = torch.from_numpy(np.asarray(model.decision_function(features.pooled(waves, task)), dtype=np.float32))
     if values.ndim == 1:  # two classes: one margin

@@ -22,6 +22,8 @@ PUBLISHED_ROWS = {
     (512, 256): 0.8408,
     (256, 256): 0.8487,
 }
+# Windows that go through a network at a time when it does not learn: a CPU's cache holds few
+WINDOWS = {"cpu": 32, "cuda": 640}
 
 
 class TimeConv(nn.Conv1d):
@@ -234,10 +236,15 @@ def to_probabilities(logits: torch.Tensor, multi_label: bool) -> torch.Tensor:
 
 
 def window_logits(model: nn.Module, waves: np.ndarray, task: Task) -> torch.Tensor:
-    """Logits (clips, windows, classes) float32, on the model's device, of all windows of `waves` (clips, samples)."""
+    """Logits (clips, windows, classes) float32, on the model's device, of all windows of `waves` (clips, samples).
+
+    Where nothing is learned from them (`torch.no_grad`), a few windows at a time go through the network.
+    """
     cut = split_windows(waves, task.window_samples)  # (clips, windows, window)
-    windows = torch.from_numpy(np.ascontiguousarray(cut))
+    windows = torch.from_numpy(np.ascontiguousarray(cut)).flatten(0, 1)
     device = next(model.parameters()).device
     windows = windows.pin_memory() if device.type == "cuda" else windows  # then the copy does not wait
-    logits = model(windows.flatten(0, 1).to(device, non_blocking=True))  # (clips * windows, classes)
-    return logits.reshape(*windows.shape[:2], -1).float()
+    few = len(windows) if torch.is_grad_enabled() else WINDOWS.get(device.type, WINDOWS["cuda"])
+    parts = windows.tensor_split(max(1, len(windows) // few))  # fewer than that would be computed otherwise
+    logits = torch.cat([model(part.to(device, non_blocking=True)) for part in parts])  # (clips * windows, classes)
+    return logits.reshape(*cut.shape[:2], -1).float()

@@ -49,6 +49,14 @@ def test_mel_in_decibels_equals_librosas(rate, n_fft, hop, mels):
     assert found.min() >= -80
 
 
+@pytest.mark.parametrize("scripted", [False, True])
+def test_many_clips_get_the_spectra_they_get_alone(scripted):
+    front = features.MelSpectrogram(*FRONT_ENDS[0])
+    waves = torch.from_numpy(noise(2 * features.AT_ONCE + 3, 4_000))
+    alone = torch.cat([front(wave[None]) for wave in waves])
+    torch.testing.assert_close((torch.jit.script(front) if scripted else front)(waves), alone, rtol=1e-5, atol=1e-5)
+
+
 def test_decibels_default_to_the_published_frame_and_hop():
     wave = noise(16_000)
     np.testing.assert_array_equal(features.mel_db(wave, 16_000), features.mel_db(wave, 16_000, 2048, 512, 128))
