@@ -55,10 +55,12 @@ def test_predictions_that_are_not_numbers_are_not_right():
 
 
 @pytest.mark.parametrize("steps", [None, 5])
-def test_areas_of_every_tag_equal_scikit_learns(steps):
-    probabilities, targets = tags(steps=steps)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_areas_of_every_tag_equal_scikit_learns(steps, count):
+    probabilities, targets = (array[:, :count] for array in tags(steps=steps))
     roc, precision = metrics.per_tag(probabilities, targets)
-    for tag in range(4):
+    assert roc.shape == precision.shape == (count,)
+    for tag in range(count):
         pair = targets[:, tag], probabilities[:, tag]
         assert roc[tag] == pytest.approx(roc_auc_score(*pair))
         assert precision[tag] == pytest.approx(average_precision_score(*pair))

@@ -243,7 +243,7 @@ def test_load_counts_and_names_what_was_done_to_recordings(tmp_path):
     assert "train/en/late.wav: empty file" in loaded.summary()
     assert "… and 2 more" in loaded.summary()
     places = {name: place for place, name in enumerate(loaded.train.names)}
-    short, long = (loaded.train.take(places[f"train/en/{name}.wav"]) for name in ("short", "long"))
+    short, long = (loaded.train.take([places[f"train/en/{name}.wav"]])[0] for name in ("short", "long"))
     assert not short[2 * 8000 :].any()
     np.testing.assert_allclose(short[: 2 * 8000], noise(5, 2 * 8000), atol=1e-4)
     np.testing.assert_allclose(long, noise(4, 9 * 8000)[:40_000], atol=1e-4)

@@ -57,7 +57,11 @@ class Pack:
 
     def take(self, clips: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """Waveforms of the clips at these positions, (clips, samples) float32 in [-1, 1]."""
-        return np.multiply(self.waves[self.rows[clips]], np.float32(1 / FULL_SCALE), dtype=np.float32)
+        rows, held = self.rows[clips], np.asarray(self.waves)
+        waves = np.empty((len(rows), held.shape[1]), np.float32)
+        for wave, row in zip(waves, rows, strict=True):  # without a copy of the integers
+            np.multiply(held[row], np.float32(1 / FULL_SCALE), out=wave)
+        return waves
 
     def select(self, clips: np.ndarray) -> Pack:
         """The same pack with only these clips; `clips` are positions or a mask."""
@@ -158,13 +162,13 @@ def open_packs(listing: Listing, task: Task, cache: Path) -> tuple[dict[str, Pac
 def _key(listing: Listing, task: Task) -> str:
     """Name of a pack: changes with the task's form, the files, their sizes and times, and the labels."""
     digest = hashlib.blake2b(f"{SCHEMA} {task.rate} {task.clip_samples} {listing.classes}".encode(), digest_size=8)
-    seen: dict[Path, str] = {}
+    path, state = None, ""
     for split, items in listing.splits.items():
         for item in items:
-            if item.path not in seen:
-                status = item.path.stat() if item.path.is_file() else None
-                seen[item.path] = f"{status.st_size} {status.st_mtime_ns}" if status else "missing"
-            row = f"{split} {item.path} {item.row} {seen[item.path]} {item.labels} {item.group}\n"
+            if item.path is not path:  # the rows of an array share theirs
+                path, status = item.path, item.path.stat() if item.path.is_file() else None
+                state = f"{status.st_size} {status.st_mtime_ns}" if status else "missing"
+            row = f"{split} {item.path} {item.row} {state} {item.labels} {item.group}\n"
             digest.update(row.encode(errors="surrogateescape"))  # a file's name may be no UTF-8
     return digest.hexdigest()
 
