@@ -63,32 +63,32 @@ def predict(options: argparse.Namespace) -> int:
     model, info = weights.load(path.parent, path.stem, task)
     classes = tuple(info["classes"])
     items, problems = recordings(options.data, task, classes)
-    values, done = np.zeros((len(items), len(classes)), np.float32), []
+    values, wanted, done = np.zeros((len(items), len(classes)), np.float32), len(items), 0
     asked = options.out or (None if one else Path("predictions.csv"))
     with whole(asked) if asked else nullcontext(io.StringIO()) as file:
         table = csv.writer(file)
         table.writerow(["file", "prediction", *classes, "label"])
         predicted = inference.predict_items(model, items, task, problems)
-        for item, row in tqdm(predicted, total=len(items), unit="clip", disable=None):
-            values[len(done)] = row
-            done.append(item)
+        for item, row in tqdm(predicted, total=wanted, unit="clip", disable=None):
+            values[done], items[done] = row, item  # those that can be read move up in the list
+            done += 1
             digits = [f"{value:.6f}" for value in row]
             table.writerow([item.name, classes[row.argmax()], *digits, "; ".join(item.labels)])
         for problem in problems:
             print(f"left out: {shown(problem.name)}: {problem.reason}", file=sys.stderr)
         if not done:
-            raise ValueError(f"{options.data}: none of {len(items)} recordings could be read; see the list above.")
+            raise ValueError(f"{options.data}: none of {wanted} recordings could be read; see the list above.")
 
-    values, scores, words = values[: len(done)], {}, []
-    labelled = all(item.labels for item in done) or (task.multi_label and any(item.labels for item in done))
+    items, values, scores, words = items[:done], values[:done], {}, []
+    labelled = all(item.labels for item in items) or (task.multi_label and any(item.labels for item in items))
     if labelled:
         from helpers import metrics
 
-        labels = [[label for label in item.labels if label in classes] for item in done]
+        labels = [[label for label in item.labels if label in classes] for item in items]
         targets = to_targets(labels, classes, task.multi_label)
-        scores = metrics.scores(values, targets, [item.group for item in done])
+        scores = metrics.scores(values, targets, [item.group for item in items])
         words = [f"{name} {metrics.in_words(score)}" for name, score in scores.items()]
-    none = f"{'every label is all or nothing' if labelled else 'no labels'}, no scores, n {len(done)}"
+    none = f"{'every label is all or nothing' if labelled else 'no labels'}, no scores, n {done}"
     seconds = time.perf_counter() - started
     if one:
         for place in np.argsort(-values[0])[:3]:
@@ -98,7 +98,7 @@ def predict(options: argparse.Namespace) -> int:
         print(f"{line}; {len(problems)} left out; {seconds:.1f} s")
     if options.json:
         first = [[problem.name, problem.reason] for problem in problems[:LISTED]]
-        result = {"task": task.name, "data": str(options.data), "weights": info["sha256"], "n": len(done)}
+        result = {"task": task.name, "data": str(options.data), "weights": info["sha256"], "n": done}
         unreadable = {"count": len(problems), "first": first}
         print(json.dumps(result | {"metrics": scores, "unreadable": unreadable, "seconds": round(seconds, 3)}))
     return 0

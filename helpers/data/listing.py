@@ -14,7 +14,7 @@ SPLIT_SEED = 2023  # published by one of the course briefs for data without a sp
 HELD_OUT = 0.2  # share of the groups held out when no split is given
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One recording: unique `name`, file, label names (empty when unknown), group, row of an array file."""
 

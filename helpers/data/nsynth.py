@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from helpers.data.listing import Item, Listing, Problem, wrong_layout
@@ -62,14 +63,14 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
             reason = " against ".join(sorted(families)) or "no family in name or entry"
             problems.append(Problem(shown, f"label outside the classes or contradictory: {reason}"))
         else:
-            instrument = entry.get("instrument_str") or (match["instrument"] if match else name)
-            items.append(Item(shown, files[name], tuple(families), str(instrument)))
+            instrument = sys.intern(str(entry.get("instrument_str") or (match["instrument"] if match else name)))
+            items.append(Item(shown, files[name], tuple(families), instrument))
     return items
 
 
 def _read_entries(path: Path) -> dict[str, dict]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"), object_hook=_used)
     except ValueError as error:
         raise ValueError(
             f"{path}: not valid JSON ({error}), expected NSynth's examples.json. Fetch it again."
@@ -77,6 +78,11 @@ def _read_entries(path: Path) -> dict[str, dict]:
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(f"{path}: expected one object per note, as NSynth's examples.json has. Fetch it again.")
     return entries
+
+
+def _used(entry: dict) -> dict:
+    """What is read of a note's entry, which holds much more; the object of all notes as it is."""
+    return {key: entry[key] for key in ("instrument_str", "instrument_family_str") if key in entry} or entry
 
 
 def pitch(name: str) -> int | None:
