@@ -62,7 +62,8 @@ def write(results: dict, folder: Path) -> None:
     if profiles := results.get("profiles"):
         lines = [f"| {name} | {', '.join(f'{part} {share:.0%}' for part, share in of.items())} |"
                  for name, of in profiles.items()]  # fmt: skip
-        parts.append("## Where the time goes\n\nOn one thread.\n\n| what | shares |\n|---|---|\n" + "\n".join(lines))
+        head = "## Where the time goes\n\nOn one thread unless said.\n\n| what | shares |\n|---|---|\n"
+        parts.append(head + "\n".join(lines))
     if scale := results.get("scale"):
         parts.append(_scale_table(scale))
         parts.append(_full_cost(results))

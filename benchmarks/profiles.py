@@ -1,19 +1,22 @@
-"""Where the time goes in what the bench measures: shares by kind of work, on one thread."""
+"""Where the time goes in what the bench measures: shares by kind of work."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from helpers import audio, data, features, training
+from benchmarks.timing import watched
+from helpers import audio, data, features, inference, training, weights
 from helpers.data import pack
 from helpers.data.listing import Item
-from helpers.models import build, config_for
+from helpers.models import build, config_for, window_logits
 from helpers.tasks import TASKS
 
 KINDS = {  # of PyTorch's operations, by part of their name
@@ -60,9 +63,40 @@ def of_pooling(paths: list[Path]) -> dict[str, float]:
     whole = seconds(lambda: features.pooled(waves, task))
     parts = {
         "bring to one level": seconds(lambda: audio.normalise_level(waves)),
-        "mel spectrogram": seconds(lambda: [front(part) for part in torch.from_numpy(waves).split(32)]),
+        "mel spectrogram": seconds(lambda: front(torch.from_numpy(waves))),
     }
     return shares(parts | {"statistics": max(whole - sum(parts.values()), 0)})
+
+
+def of_prediction(root: Path, paths: list[Path]) -> dict[str, float]:
+    """Shares of the whole of predict.py, on all cores: of its parts, each alone, and what is left."""
+    task, few = TASKS["nsynth"], paths[:512]
+    model = weights.load(root / "weights" / "nsynth-demo", "mel_cnn", task)[0].eval()
+    waves = np.stack([audio.decode(path, task.rate)[0] for path in few])
+
+    def process(*command: str) -> float:
+        return min(watched([sys.executable, *command], cwd=root)["seconds"] for _ in range(3))
+
+    def predict(path: Path) -> float:
+        return process(
+            "predict.py", "--task", "nsynth", "--data", str(path), "--out", str(paths[0].parent.parent / "p")
+        )
+
+    @torch.no_grad()
+    def forward() -> None:
+        for start in range(0, len(waves), inference.BATCH):
+            window_logits(model, waves[start : start + inference.BATCH], task)
+
+    with ThreadPoolExecutor() as pool:
+        decoding = seconds(lambda: list(pool.map(lambda path: audio.decode(path, task.rate), few)))
+    found = {
+        "start, weights, first file": predict(paths[0]),
+        "import of scikit-learn": process("-c", "from helpers import inference, metrics")
+        - process("-c", "from helpers import inference"),
+        "decode and check": decoding * len(paths) / len(few),
+        "network": seconds(forward) * len(paths) / len(few),
+    }
+    return shares(found | {"the rest": max(predict(paths[0].parent) - sum(found.values()), 0)})
 
 
 def seconds(work: Callable, repeats: int = 5) -> float:
@@ -83,10 +117,11 @@ def shares(spent: dict[str, float]) -> dict[str, float]:
 
 def measure(root: Path, paths: list[Path]) -> dict[str, dict[str, float]]:
     """All profiles, by the name of the row that they belong to."""
+    found = {"predict, whole process (all cores)": of_prediction(root, paths)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {
+        return found | {
             "MelCNN training": of_training(root, "nsynth", "MelCNN", 256),
             "RawCNN 256/256 training": of_training(root, "magnatagatune", "RawCNN", 64),
             "first pack of WAVs": of_packing(paths[:256]),

@@ -17,9 +17,9 @@ BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # names of `metrics
 
 def blocks(clips: int, groups: Sequence[str], seed: int) -> Iterator[np.ndarray]:
     """`draws`, few resamples at a time: memory does not grow with the number of clips."""
-    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else np.arange(clips)
-    _, member = np.unique(names, return_inverse=True)
-    count = member.max() + 1
+    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else range(clips)
+    place = {name: index for index, name in enumerate(sorted(set(names)))}
+    member, count = np.array([place[name] for name in names]), len(place)
     rng, size = np.random.default_rng(seed), max(1, BLOCK // clips)
     for start in range(0, RESAMPLES, size):
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(size, RESAMPLES - start))
