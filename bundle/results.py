@@ -16,8 +16,7 @@ Written by `python -m bundle sweep`, from the `study_*.json` files here; the `.n
 can be recomputed from. Mean and standard deviation over seeds; intervals are 95 %, drawn over groups of clips and over
 seeds. The difference is against the named row, on the same clips and seeds. Networks are trained in bfloat16 where the
 CPU computes in it, and in some studies for fewer epochs than those whose weights are kept: compare rows of one study
-with each other. Minutes are those of one training on one core of a busy machine. `speakers` was trained when mixed
-precision still rounded the waveforms themselves to bfloat16, which it no longer does: it gives other figures today.
+with each other. Minutes are those of one training on one core of a busy machine.
 
 """
 METRICS = {"top1": "top-1", "top3": "top-3", "roc_auc": "macro ROC-AUC", "pr_auc": "macro PR-AUC"}
