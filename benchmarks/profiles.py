@@ -91,8 +91,6 @@ def of_prediction(root: Path, paths: list[Path]) -> dict[str, float]:
         decoding = seconds(lambda: list(pool.map(lambda path: audio.decode(path, task.rate), few)))
     found = {
         "start, weights, first file": predict(paths[0]),
-        "import of scikit-learn": process("-c", "from helpers import inference, metrics")
-        - process("-c", "from helpers import inference"),
         "decode and check": decoding * len(paths) / len(few),
         "network": seconds(forward) * len(paths) / len(few),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn import metrics
 
 from helpers import resampling
 from helpers.resampling import BALANCED, scorable, top_k
@@ -13,6 +12,8 @@ from helpers.resampling import BALANCED, scorable, top_k
 
 def per_tag(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision of every tag, each (classes,); NaN where not scorable."""
+    from sklearn import metrics  # takes a second to import, which the scores of one label need not wait for
+
     roc, precision = np.full((2, targets.shape[1]), np.nan)
     if (kept := scorable(targets)).any():
         both = targets[:, kept], probabilities[:, kept]
@@ -23,6 +24,8 @@ def per_tag(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
 
 def confusion(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Counts, (classes, classes): row true class, column predicted class."""
+    from sklearn import metrics
+
     return metrics.confusion_matrix(targets, probabilities.argmax(axis=1), labels=np.arange(probabilities.shape[1]))
 
 
@@ -108,6 +111,8 @@ def tuned_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarr
 
     Both (clips, classes), of validation clips. A tag that all or none of them have keeps 0.5.
     """
+    from sklearn import metrics
+
     thresholds = np.full(targets.shape[1], 0.5)
     for column in np.flatnonzero(scorable(targets)):
         precision, recall, steps = metrics.precision_recall_curve(targets[:, column], probabilities[:, column])

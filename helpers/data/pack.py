@@ -60,7 +60,8 @@ class Pack:
         rows, held = self.rows[clips], np.asarray(self.waves)
         waves = np.empty((len(rows), held.shape[1]), np.float32)
         for wave, row in zip(waves, rows, strict=True):  # without a copy of the integers
-            np.multiply(held[row], np.float32(1 / FULL_SCALE), out=wave)
+            wave[:] = held[row]
+            wave *= np.float32(1 / FULL_SCALE)
         return waves
 
     def select(self, clips: np.ndarray) -> Pack:
