@@ -22,7 +22,7 @@ PUBLISHED_ROWS = {
     (512, 256): 0.8408,
     (256, 256): 0.8487,
 }
-# Windows that go through a network at a time when it does not learn: a CPU's cache holds few
+# Windows that go through a network at a time, at most, when it does not learn: a CPU's cache holds few
 WINDOWS = {"cpu": 32, "cuda": 640}
 
 
@@ -245,6 +245,6 @@ def window_logits(model: nn.Module, waves: np.ndarray, task: Task) -> torch.Tens
     device = next(model.parameters()).device
     windows = windows.pin_memory() if device.type == "cuda" else windows  # then the copy does not wait
     few = len(windows) if torch.is_grad_enabled() else WINDOWS.get(device.type, WINDOWS["cuda"])
-    parts = windows.tensor_split(max(1, len(windows) // few))  # fewer than that would be computed otherwise
+    parts = windows.tensor_split(-(-len(windows) // few))  # equal parts: very few are computed in another way
     logits = torch.cat([model(part.to(device, non_blocking=True)) for part in parts])  # (clips * windows, classes)
     return logits.reshape(*cut.shape[:2], -1).float()
