@@ -11,7 +11,7 @@ import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of every interval
-BLOCK = 2**21  # weights that are held at a time
+BLOCK = 2**19  # weights that are held at a time
 BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # names of `metrics.balanced_scores`
 
 
@@ -23,7 +23,7 @@ def blocks(clips: int, groups: Sequence[str], seed: int) -> Iterator[np.ndarray]
     rng, size = np.random.default_rng(seed), max(1, BLOCK // clips)
     for start in range(0, RESAMPLES, size):
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(size, RESAMPLES - start))
-        yield drawn[:, member].astype(np.float64)
+        yield drawn.astype(np.float64)[:, member]
 
 
 def draws(clips: int, groups: Sequence[str], seed: int) -> np.ndarray:
