@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -52,6 +53,22 @@ def test_nsynth_is_read_with_and_without_its_json(tmp_path, with_entries):
         for split in ("train", "valid", "test")
         for name, family in ((FLUTE, "flute"), (LEAD, "synth_lead"))
     }
+
+
+def test_a_listed_note_takes_less_than_four_hundred_bytes(tmp_path):
+    names = [f"guitar_acoustic_{number:03}-{pitch:03}-100" for number in range(50) for pitch in range(40)]
+    touch(tmp_path, *(f"audio/{name}.wav" for name in names))
+    entry = {"instrument_family_str": "guitar", "note_str": "unread", "qualities": [0] * 10}
+    (tmp_path / "examples.json").write_text(
+        json.dumps({name: {**entry, "instrument_str": name[:-8]} for name in names})
+    )
+    nsynth.read(tmp_path)
+    tracemalloc.start()
+    listing = nsynth.read(tmp_path)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(listing.splits["all"]) == len(names)
+    assert held < 400 * len(names)
 
 
 def test_a_bare_folder_of_notes_is_one_split(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +21,21 @@ class Item:
     """One recording: unique `name`, file, label names (empty when unknown), group, row of an array file."""
 
     name: str
-    path: Path
+    file: str | Path
     labels: tuple[str, ...]
     group: str
     row: int | None = None
+
+    def __post_init__(self):
+        # Hundreds of thousands are held: as text a path takes a third of the memory, and names that recur are shared
+        object.__setattr__(self, "file", os.fspath(self.file))
+        object.__setattr__(self, "labels", tuple(map(sys.intern, self.labels)))
+        object.__setattr__(self, "group", sys.intern(self.group))
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)

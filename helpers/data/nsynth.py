@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 from helpers.data.listing import Item, Listing, Problem, wrong_layout
@@ -63,7 +62,7 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
             reason = " against ".join(sorted(families)) or "no family in name or entry"
             problems.append(Problem(shown, f"label outside the classes or contradictory: {reason}"))
         else:
-            instrument = sys.intern(str(entry.get("instrument_str") or (match["instrument"] if match else name)))
+            instrument = str(entry.get("instrument_str") or (match["instrument"] if match else name))
             items.append(Item(shown, files[name], tuple(families), instrument))
     return items
 

@@ -163,13 +163,13 @@ def open_packs(listing: Listing, task: Task, cache: Path) -> tuple[dict[str, Pac
 def _key(listing: Listing, task: Task) -> str:
     """Name of a pack: changes with the task's form, the files, their sizes and times, and the labels."""
     digest = hashlib.blake2b(f"{SCHEMA} {task.rate} {task.clip_samples} {listing.classes}".encode(), digest_size=8)
-    path, state = None, ""
+    file, state = None, ""
     for split, items in listing.splits.items():
         for item in items:
-            if item.path is not path:  # the rows of an array share theirs
-                path, status = item.path, item.path.stat() if item.path.is_file() else None
+            if item.file != file:  # the rows of an array share theirs
+                file, status = item.file, item.path.stat() if item.path.is_file() else None
                 state = f"{status.st_size} {status.st_mtime_ns}" if status else "missing"
-            row = f"{split} {item.path} {item.row} {state} {item.labels} {item.group}\n"
+            row = f"{split} {item.file} {item.row} {state} {item.labels} {item.group}\n"
             digest.update(row.encode(errors="surrogateescape"))  # a file's name may be no UTF-8
     return digest.hexdigest()
 
