@@ -11,10 +11,12 @@ from collections.abc import Callable
 import psutil
 
 REPEATS = 5
+PAUSE = 0.3  # seconds before a turn: OpenBLAS's threads spin on for a tenth after librosa, and would slow what follows
 
 
 def seconds_per_clip(work: Callable[[], int]) -> float:
-    """Wall-clock seconds of one call, divided by the number of clips it returns."""
+    """Wall-clock seconds of one call after a pause, divided by the number of clips it returns."""
+    time.sleep(PAUSE)
     started = time.perf_counter()
     clips = work()
     return (time.perf_counter() - started) / clips
