@@ -14,6 +14,7 @@ Written by `python -m benchmarks` from `results.json`. In every row our way and 
 machine by one process; a ratio has its median and, in brackets, the lowest and highest of the repeats. The aims were
 set before measuring; where one is missed, that is said. `python -m benchmarks scale` adds memory and cost over size.
 """
+FLAT = 0.1  # how far memory may move with the number of recordings
 FIGURE = "bench.png"
 
 
@@ -95,7 +96,18 @@ def _scale_table(scale: list[dict]) -> str:
                 f"| {size['notes']:,} | {name} | {clips:,} | {1e3 * step['seconds'] / clips:.2f} "
                 f"| {step['anonymous_mib']:.0f} | {step['resident_mib']:.0f} |"
             )
-    return "\n".join([lines[0], lines[1], "\n".join(lines[2:]), f"\n![bench]({FIGURE})"])
+    grown = "; ".join(f"{name} {_growth(scale, name)}" for name in ("pack", "train", "predict"))
+    aim = f"\nAnonymous memory from the smallest size to the largest (aim: within {FLAT:.0%}): {grown}."
+    return "\n".join([lines[0], lines[1], "\n".join(lines[2:]), aim, f"\n![bench]({FIGURE})"])
+
+
+def _growth(scale: list[dict], step: str) -> str:
+    """How much a step's memory grew, in all and for each recording more: names, labels and groups are in memory."""
+    memory = [size["steps"][step]["anonymous_mib"] for size in scale]
+    recordings = [size["predicted"] if step == "predict" else size["notes"] for size in scale]
+    share, more = memory[-1] / memory[0] - 1, recordings[-1] - recordings[0]
+    each = (memory[-1] - memory[0]) * 2**20 / more if more else 0
+    return f"{share:+.0%}, {each:,.0f} bytes a recording, {'reached' if abs(share) <= FLAT else 'missed'}"
 
 
 def clips_of(size: dict, step: str) -> int:

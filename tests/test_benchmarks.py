@@ -85,3 +85,17 @@ def test_the_page_says_what_was_missed(tmp_path):
     assert "| 50% (45% to 55%) | – |" in text
     assert "| first pack | decode 75%, digest 25% |" in text
     assert (tmp_path / pages.FIGURE).is_file()
+
+
+def test_memory_that_grows_is_said_with_the_bytes_of_each_recording(tmp_path):
+    def size(notes, memory):
+        step = {"seconds": 1.0, "anonymous_mib": memory, "resident_mib": 500.0}
+        steps = {"pack": step, "open": step, "predict": step, "train": step | {"anonymous_mib": 400.0 + notes / 1e3}}
+        return {"notes": notes, "clips": {"train": notes // 2}, "predicted": notes // 2, "steps": steps}
+
+    pages.write({"scale": [size(1000, 100.0), size(2**10 + 1000, 101.0), size(2**11 + 1000, 102.0)]}, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "(aim: within 10%): pack +2%, 1,024 bytes a recording, reached; train +1%, 1,049 bytes" in text
+    assert "predict +2%, 2,048 bytes a recording, reached." in text
+    pages.write({"scale": [size(1000, 100.0), size(3000, 111.0)]}, tmp_path)
+    assert "pack +11%, 5,767 bytes a recording, missed;" in (tmp_path / "README.md").read_text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import re
 from pathlib import Path
 
@@ -44,10 +46,10 @@ def read(folder: Path) -> Listing:
 
 def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
     audio = part / "audio" if (part / "audio").is_dir() else part
-    files = {path.stem: path for path in sorted(audio.glob("*.wav"))}
+    files = {name.removesuffix(".wav") for name in os.listdir(audio) if name.endswith(".wav")}
     entries = _read_entries(part / "examples.json") if (part / "examples.json").is_file() else None
     items = []
-    for name in sorted(files if entries is None else files.keys() | entries.keys()):
+    for name in sorted(files if entries is None else files | entries.keys()):
         shown = f"{part.relative_to(root).as_posix()}/{name}".removeprefix("./")
         match = NOTE_NAME.fullmatch(name)
         entry = (entries or {}).get(name, {})
@@ -63,13 +65,14 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
             problems.append(Problem(shown, f"label outside the classes or contradictory: {reason}"))
         else:
             instrument = str(entry.get("instrument_str") or (match["instrument"] if match else name))
-            items.append(Item(shown, files[name], tuple(families), instrument))
+            items.append(Item(shown, os.path.join(audio, f"{name}.wav"), tuple(families), instrument))
     return items
 
 
 def _read_entries(path: Path) -> dict[str, dict]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"), object_hook=_used)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            entries = json.loads(str(content, "utf-8"), object_hook=_used)  # the bytes are not held as well
     except ValueError as error:
         raise ValueError(
             f"{path}: not valid JSON ({error}), expected NSynth's examples.json. Fetch it again."
