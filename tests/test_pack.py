@@ -129,6 +129,8 @@ DAMAGES = {
     "samples deleted": lambda folder: (folder / "train.i16").unlink(),
     "index truncated": lambda folder: os.truncate(folder / "train.json", 50),
     "index deleted": lambda folder: (folder / "test.json").unlink(),
+    "table deleted": lambda folder: (folder / "train.npy").unlink(),
+    "table truncated": lambda folder: os.truncate(folder / "train.npy", 200),
     "index of something else": lambda folder: (folder / "test.json").write_text("[1, 2]"),
     "samples longer": lambda folder: (folder / "test.i16").write_bytes((folder / "train.i16").read_bytes()),
     "folder emptied": lambda folder: [path.unlink() for path in folder.iterdir()],
@@ -146,12 +148,13 @@ def test_a_damaged_pack_is_written_again_and_equals_the_first(listing, tmp_path,
     assert content(tmp_path / "cache") == first
 
 
-def test_a_changed_byte_anywhere_in_the_index_is_noticed(listing, tmp_path):
+@pytest.mark.parametrize("name", ["test.json", "test.npy"])
+def test_a_changed_byte_anywhere_in_index_or_table_is_noticed(listing, tmp_path, name):
     pack.open_packs(listing, TASK, tmp_path / "cache")
     first = content(tmp_path / "cache")
     (folder,) = (tmp_path / "cache").iterdir()
-    for place in range(0, (folder / "test.json").stat().st_size, 7):
-        flip(folder / "test.json", place)
+    for place in range(0, (folder / name).stat().st_size, 7):
+        flip(folder / name, place)
         pack.open_packs(listing, TASK, tmp_path / "cache")
         assert content(tmp_path / "cache") == first, f"byte {place}"
 
@@ -204,7 +207,7 @@ def test_several_packings_at_once_end_well_with_one_pack(listing, tmp_path):
     assert [run.exitcode for run in runs] == [0, 0, 0]
     first, second, third = (answers.get() for _ in runs)
     assert first == second == third
-    assert len(content(tmp_path / "cache")) == 4
+    assert len(content(tmp_path / "cache")) == 6
 
 
 def test_a_pack_that_another_run_finished_meanwhile_is_not_taken_from_under_it(listing, tmp_path, monkeypatch):

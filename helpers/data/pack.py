@@ -1,4 +1,4 @@
-"""Decode once: per split one memory-mapped int16 array at the task's rate and an index beside it.
+"""Decode once: per split a memory-mapped int16 array at the task's rate, a table of its clips, and an index.
 
 A pack is written under a temporary name and renamed when complete, so one that exists is whole; its digests are
 checked when it is opened.
@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,8 +24,9 @@ from helpers import audio
 from helpers.data.listing import Item, Listing, Problem
 from helpers.tasks import Task
 
-SCHEMA = 1  # raise it when the files of a pack change meaning
+SCHEMA = 2  # raise it when the files of a pack change meaning
 FULL_SCALE = 32767
+TEXT = ("names", "groups", "digests")  # columns of the table: memory-mapped too, there may be hundreds of thousands
 CHUNK = 128  # recordings decoded at a time: bounds the memory, whatever the size of the data
 CHECKED_BYTES = 2**31  # packs up to this size are checked whole when opened, larger ones by a sample of rows
 
@@ -66,9 +68,7 @@ class Pack:
 
     def select(self, clips: np.ndarray) -> Pack:
         """The same pack with only these clips; `clips` are positions or a mask."""
-        return replace(
-            self, **{name: getattr(self, name)[clips] for name in ("rows", "targets", "names", "groups", "digests")}
-        )
+        return replace(self, **{name: getattr(self, name)[clips] for name in ("rows", "targets", *TEXT)})
 
 
 def to_targets(labels: Sequence[Sequence[str]], classes: Sequence[str], multi_label: bool) -> np.ndarray:
@@ -177,19 +177,20 @@ def _key(listing: Listing, task: Task) -> str:
 def _write(folder: Path, listing: Listing, task: Task) -> None:
     total = sum(map(len, listing.splits.values()))
 
-    def attempt(item: Item) -> tuple[np.ndarray, str, list[str]] | str:
+    def attempt(item: Item) -> tuple[np.ndarray, str, str] | str:
         try:
             wave, change = read_item(item, task)
         except audio.BadAudio as error:
             return str(error)
-        return wave, change, digest_rows(wave[None])
+        return wave, change, *digest_rows(wave[None])
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=total, desc=f"pack {task.name}", unit="clip", disable=None) as progress,
     ):
         for split, items in listing.splits.items():
-            index: dict = {"names": [], "labels": [], "groups": [], "digests": [], "problems": [], "changes": {}}
+            index: dict = {"labels": [], "problems": [], "changes": Counter()}
+            clips: list[tuple[str, ...]] = []
             with (folder / f"{split}.i16").open("wb") as file:
                 for start in range(0, len(items), CHUNK):
                     chunk = items[start : start + CHUNK]
@@ -200,36 +201,35 @@ def _write(folder: Path, listing: Listing, task: Task) -> None:
                             continue
                         wave, change, digest = result
                         file.write(wave)
-                        index["names"].append(item.name)
+                        clips.append((item.name, item.group, digest))
                         index["labels"].append(item.labels)
-                        index["groups"].append(item.group)
-                        index["digests"] += digest
-                        if change:
-                            index["changes"][change] = index["changes"].get(change, 0) + 1
+                        index["changes"].update([change] * bool(change))
+            form = [(name, f"U{max([1, *(len(clip[place]) for clip in clips)])}") for place, name in enumerate(TEXT)]
+            np.save(folder / f"{split}.npy", np.array(clips, dtype=form))
             text = json.dumps(index)
-            (folder / f"{split}.json").write_text(json.dumps({"sha256": _sha256(text), "index": text}))
+            digest = _sha256(folder / f"{split}.npy", text)
+            (folder / f"{split}.json").write_text(json.dumps({"sha256": digest, "index": text}))
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(table: Path, text: str) -> str:
+    digest = hashlib.sha256(np.memmap(table, mode="r"))
+    digest.update(text.encode())
+    return digest.hexdigest()
 
 
 def _open(
     folder: Path, listing: Listing, task: Task, check: bool = True
 ) -> tuple[dict[str, Pack], list[Problem], dict[str, int]] | None:
-    packs, problems, changes = {}, [], {}
+    packs, problems, changes = {}, [], Counter()
     for split in listing.splits:
         try:
             stored = json.loads((folder / f"{split}.json").read_text())
-            index = json.loads(stored["index"])
-            shape = (len(index["names"]), task.clip_samples)
-            if _sha256(stored["index"]) != stored["sha256"]:
+            if _sha256(folder / f"{split}.npy", stored["index"]) != stored["sha256"]:
                 return None
-            if shape[0]:
-                waves = np.memmap(folder / f"{split}.i16", dtype=np.int16, mode="r")
-                waves = waves.reshape(shape)  # ValueError when the file is shorter or longer
-            else:
-                waves = np.zeros(shape, dtype=np.int16)
+            index, table = json.loads(stored["index"]), np.load(folder / f"{split}.npy", mmap_mode="r")
+            shape = (len(table), task.clip_samples)
+            path = folder / f"{split}.i16"  # ValueError when it is shorter or longer
+            waves = np.memmap(path, np.int16, "r").reshape(shape) if shape[0] else np.zeros(shape, np.int16)
         except (OSError, ValueError, KeyError, TypeError):
             return None  # missing or damaged: write it again
         rows = np.arange(shape[0] if check else 0)
@@ -239,12 +239,10 @@ def _open(
             found = pool.map(
                 lambda part, waves=waves: digest_rows(waves[part]), np.array_split(rows, 1 + len(rows) // 64)
             )
-        if [digest for part in found for digest in part] != [index["digests"][row] for row in rows]:
+        if [digest for part in found for digest in part] != table["digests"][rows].tolist():
             return None
         targets = to_targets(index["labels"], listing.classes, task.multi_label)
-        text = [np.array(index[name], dtype=str) for name in ("names", "groups", "digests")]
-        packs[split] = Pack(waves, np.arange(shape[0]), targets, *text)
+        packs[split] = Pack(waves, np.arange(shape[0]), targets, *(np.asarray(table[name]) for name in TEXT))
         problems += [Problem(*row) for row in index["problems"]]
-        for change, count in index["changes"].items():
-            changes[change] = changes.get(change, 0) + count
+        changes.update(index["changes"])
     return packs, problems, changes
