@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import mmap
 import os
 import re
-import sys
 from pathlib import Path
 
 from helpers.data.listing import Item, Listing, Problem, wrong_layout
@@ -51,8 +52,10 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
     for name in sorted(files if entries is None else files | entries.keys()):
         shown = f"{part.relative_to(root).as_posix()}/{name}".removeprefix("./")
         match = NOTE_NAME.fullmatch(name)
-        instrument, family = (entries or {}).get(name, ("", None))
-        families = ({match["family"]} if match else set()) | ({family} - {None})
+        entry = (entries or {}).get(name, {})
+        families = {match["family"]} if match else set()
+        if "instrument_family_str" in entry:
+            families.add(str(entry["instrument_family_str"]))
         if name not in files:
             problems.append(Problem(shown, "listed in examples.json, but its WAV is missing"))
         elif entries is not None and name not in entries:
@@ -61,32 +64,27 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
             reason = " against ".join(sorted(families)) or "no family in name or entry"
             problems.append(Problem(shown, f"label outside the classes or contradictory: {reason}"))
         else:
-            instrument = instrument or (match["instrument"] if match else name)
+            instrument = str(entry.get("instrument_str") or (match["instrument"] if match else name))
             items.append(Item(shown, os.path.join(audio, f"{name}.wav"), tuple(families), instrument))
     return items
 
 
-def _read_entries(path: Path) -> dict[str, tuple[str, str | None]]:
-    """Instrument ("" where none is named) and family of every note; read one by one, most of an entry is not needed."""
-    import ijson
-
-    entries = {}
+def _read_entries(path: Path) -> dict[str, dict]:
     try:
-        with path.open("rb") as file:
-            for name, entry in ijson.kvitems(file, ""):
-                if not isinstance(entry, dict):
-                    entries.clear()
-                    break
-                family = str(entry["instrument_family_str"]) if "instrument_family_str" in entry else None
-                entries[name] = sys.intern(str(entry.get("instrument_str") or "")), family and sys.intern(family)
-    except (ijson.JSONError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            entries = json.loads(str(content, "utf-8"), object_hook=_used)  # the bytes are not held as well
+    except ValueError as error:
         raise ValueError(
-            f"{path}: not valid JSON ({reason}), expected NSynth's examples.json. Fetch it again."
+            f"{path}: not valid JSON ({error}), expected NSynth's examples.json. Fetch it again."
         ) from error
-    if not entries:
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise ValueError(f"{path}: expected one object per note, as NSynth's examples.json has. Fetch it again.")
     return entries
+
+
+def _used(entry: dict) -> dict:
+    """What is read of a note's entry, which holds much more; the object of all notes as it is."""
+    return {key: entry[key] for key in ("instrument_str", "instrument_family_str") if key in entry} or entry
 
 
 def pitch(name: str) -> int | None:
