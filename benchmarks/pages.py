@@ -97,7 +97,10 @@ def _scale_table(scale: list[dict]) -> str:
                 f"| {step['anonymous_mib']:.0f} | {step['resident_mib']:.0f} |"
             )
     grown = "; ".join(f"{name} {_growth(scale, name)}" for name in ("pack", "train", "predict"))
-    aim = f"\nAnonymous memory from the smallest size to the largest (aim: within {FLAT:.0%}): {grown}."
+    aim = (
+        f"\nAnonymous memory from the smallest size to the largest (aim: within {FLAT:.0%}): {grown}. Each step was "
+        "run once at each size, and the same step again takes some tens of MiB more or less."
+    )
     return "\n".join([lines[0], lines[1], "\n".join(lines[2:]), aim, f"\n![bench]({FIGURE})"])
 
 
