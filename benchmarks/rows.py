@@ -17,10 +17,11 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
+import demo
 from benchmarks import recipes
 from benchmarks.timing import REPEATS, compare, spread, watched
 from helpers import audio, data, features, inference, training, weights
-from helpers.data import demo, pack
+from helpers.data import pack
 from helpers.models import build, config_for, window_logits
 from helpers.tasks import TASKS
 

@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import demo
 from benchmarks.timing import watched
-from helpers.data import demo
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTES = 3000  # at scale 1

@@ -4,18 +4,18 @@ import argparse
 import sys
 from importlib import import_module
 
-VERBS = {
-    "run": "execute the notebooks headless",
-    "reproduce": "check the reported results, and train again",
-    "sweep": "run a study: many trainings, one table",
-    "site": "build the pages",
-    "train": "train one network on many devices",
-    "download": "fetch a published data set",
-    "doctor": "check this machine, and data",
-    "grade": "judge a submission",
-    "submit": "write the zip that a brief asks for",
-    "report": "build papers and slides from the results",
-    "video": "make the walkthrough film",
+VERBS = {  # module, and what it does
+    "run": ("run.command", "execute the notebooks headless"),
+    "reproduce": ("reproduce.command", "check the reported results, and train again"),
+    "sweep": ("study.command", "run a study: many trainings, one table"),
+    "site": ("site.command", "build the pages"),
+    "train": ("study.train", "train one network on many devices"),
+    "download": ("download.command", "fetch a published data set"),
+    "doctor": ("doctor", "check this machine, and data"),
+    "grade": ("grade.command", "judge a submission"),
+    "submit": ("submit.command", "write the zip that a brief asks for"),
+    "report": ("report.command", "build papers and slides from the results"),
+    "video": ("video.command", "make the walkthrough film"),
 }
 
 
@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m bundle", description="Work with the hand-in.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    for name, about in VERBS.items():
+    for name, (module, about) in VERBS.items():
         if arguments[:1] == [name]:  # a verb works, and starts fast, whatever the others need
-            import_module(f"bundle.{name}").add_arguments(verbs)
+            import_module(f"bundle.{module}").add_arguments(verbs)
         else:
             verbs.add_parser(name, help=about)
     options = parser.parse_args(arguments)

@@ -14,11 +14,11 @@ import numpy as np
 from scipy.signal import medfilt, welch
 from tqdm import tqdm
 
+from bundle.download.published import COUNTS, Counts
 from helpers import data
 from helpers.audio import BadAudio
 from helpers.data.listing import Item, Listing, check_groups
 from helpers.data.pack import CHUNK, FULL_SCALE, digest_rows, read_item
-from helpers.data.published import COUNTS, Counts
 from helpers.tasks import Task
 
 CLIPPED = 0.001  # share of samples at full scale from which on a recording counts as clipped

@@ -88,7 +88,7 @@ def with_table(readme: str, markdown: str) -> str:
 
 def update_readme() -> None:
     """Write the table into README.md, the studies' into report/results/README.md, and the tolerances of all results."""
-    from bundle.tolerance import state_tolerances  # it reads results with this module
+    from bundle.reproduce.tolerance import state_tolerances  # it reads results with this module
 
     path, results = ROOT / "README.md", ROOT / "report" / "results"
     state_tolerances(results)
@@ -97,7 +97,7 @@ def update_readme() -> None:
 
 
 def overview(outcomes) -> str:
-    """One row per outcome of `bundle.run`: headline metric with interval, n, chance level and seconds."""
+    """One row per outcome of `bundle.run.command`: headline metric with interval, n, chance level and seconds."""
     rows = [("task", "notebook", "metric", "value", "95 % interval", "n", "chance", "seconds")]
     for outcome in outcomes:
         task = outcome.job.out.name

@@ -8,8 +8,8 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest
 
+import demo
 from helpers import data
-from helpers.data import demo
 from helpers.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bundle import cluster, grid, studies, sweep
-from bundle.studies import Row, Study
+from bundle.study import cluster, grid, studies
+from bundle.study import command as sweep
+from bundle.study.studies import Row, Study
 
 ROOT = Path(sweep.ROOT)
 

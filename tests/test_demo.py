@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import demo
 from helpers import data
-from helpers.data import demo
 from helpers.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def test_the_number_of_processes_does_not_change_the_bytes(task, tmp_path, monke
 @pytest.mark.parametrize("task", TASKS)
 def test_the_reader_finds_every_file_and_every_group_on_one_side(task, load_toy):
     loaded = load_toy(task)
-    renderer = importlib.import_module(f"helpers.data.{demo.RENDERERS[task]}")
+    renderer = importlib.import_module(f"demo.{demo.RENDERERS[task]}")
     assert sum(map(len, loaded.splits.values())) == len(renderer.plan(0.1, 0))
     assert loaded.problems == []
     assert all(loaded.train.groups)
@@ -61,7 +61,7 @@ def test_what_is_rendered_already_is_not_rendered_again(tmp_path, monkeypatch):
 
 
 def test_nothing_half_written_stays_when_rendering_fails(tmp_path, monkeypatch):
-    renderer = importlib.import_module("helpers.data.demo_notes")
+    renderer = importlib.import_module("demo.notes")
 
     def fail(folder, *_):
         (folder / "nsynth-train").mkdir()

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from bundle.__main__ import main
-from helpers.data import download as module
-from helpers.data.download import download, fetch
-from helpers.data.published import COUNTS, SOURCES, Archive, Source
-from helpers.data.unpack import Refused, unpack
+from bundle.download import fetch as module
+from bundle.download.fetch import download, fetch
+from bundle.download.published import COUNTS, SOURCES, Archive, Source
+from bundle.download.unpack import Refused, unpack
 
 BODY = np.random.default_rng(0).bytes(300_000)  # no compression, no repetition: every byte tells
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bundle import asked, checks, measure, pickles, rubric, sandbox, verdict
 from bundle.__main__ import main
-from bundle.grade import finished, reuse_key
-from bundle.submission import Submission
+from bundle.grade import asked, checks, measure, pickles, rubric, sandbox, verdict
+from bundle.grade.command import finished, reuse_key
+from bundle.grade.submission import Submission
 from helpers.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +45,7 @@ def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
     ignore = shutil.ignore_patterns("__pycache__", "demo*")
     shutil.copytree(ROOT / "helpers", folder / "helpers", ignore=ignore)
+    shutil.copytree(ROOT / "demo", folder / "demo", ignore=ignore)
     for name in ("demo.py",):  # helpers.data imports it
         shutil.copy(ROOT / "helpers/data" / name, folder / "helpers/data")
     (folder / "weights/nsynth-demo").mkdir(parents=True)

@@ -12,12 +12,12 @@ import numpy as np
 import papermill
 import pytest
 
-from bundle.run import NOT_STARTED, NOTEBOOKS
+from bundle.run.command import NOT_STARTED, NOTEBOOKS
 from helpers import experiment, metrics
 from helpers.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("helpers", "notebooks", "weights", "bundle")
+PARTS = ("demo", "helpers", "notebooks", "weights", "bundle")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,13 @@ from matplotlib.figure import Figure
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import DictionaryObject, NameObject
 
-from bundle import __main__, report, report_authors, report_check, report_facts, report_figures, report_slides
+from bundle import __main__
+from bundle.report import authors as report_authors
+from bundle.report import check as report_check
+from bundle.report import command as report
+from bundle.report import facts as report_facts
+from bundle.report import figures as report_figures
+from bundle.report import slides as report_slides
 from helpers import plots
 
 ROOT = report.ROOT

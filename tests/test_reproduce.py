@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle import reproduce, results, run, summary
+from bundle import results
 from bundle.__main__ import main
-from bundle.tolerance import compare, state_tolerances, tolerances
+from bundle.reproduce import command as reproduce
+from bundle.reproduce.tolerance import compare, state_tolerances, tolerances
+from bundle.run import command as run
+from bundle.study import summary
 from helpers import metrics
 from helpers.tasks import TASKS
 
@@ -25,7 +28,7 @@ def trained(toy, tmp_path_factory):
     part.
     """
     copy, out = tmp_path_factory.mktemp("bundle"), tmp_path_factory.mktemp("reported")
-    for part in ("helpers", "notebooks"):
+    for part in ("demo", "helpers", "notebooks"):
         shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "ROOT", copy)
@@ -382,7 +385,7 @@ def test_a_tolerance_is_never_wider_than_half_of_a_clear_effect():
 
 
 def test_a_stated_tolerance_may_narrow_and_never_widen():
-    from bundle.claims import Claim
+    from bundle.reproduce.claims import Claim
 
     again = made()
     again["metrics"]["mel_cnn_top1"] = {"value": 0.65}

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle import install, results, run
+from bundle import install, results
+from bundle.run import command as run
 from helpers import metrics
 from helpers.tasks import TASKS
 
@@ -29,7 +30,7 @@ def call(bundle: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProces
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the bundle."""
-    for part in ("helpers", "notebooks", "weights", "bundle"):
+    for part in ("demo", "helpers", "notebooks", "weights", "bundle"):
         shutil.copytree(ROOT / part, tmp_path / "bundle" / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "README.md", tmp_path / "bundle")
     return tmp_path / "bundle"

@@ -19,7 +19,9 @@ import pytest
 from IPython.display import Audio
 from nbformat.v4 import new_output
 
-from bundle import run, site, site_parts
+from bundle.run import command as run
+from bundle.site import command as site
+from bundle.site import parts as site_parts
 from helpers import metrics
 from helpers.tasks import TASKS
 

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from pypdf import PdfReader
 
-from bundle import report, report_authors, report_facts, report_slides
+from bundle.report import authors as report_authors
+from bundle.report import command as report
+from bundle.report import facts as report_facts
+from bundle.report import slides as report_slides
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "report" / "results"

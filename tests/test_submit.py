@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bundle import checklist, handin, submit, torchscript, video
 from bundle.__main__ import main
-from bundle.submission import Submission
+from bundle.grade.submission import Submission
+from bundle.submit import checklist, handin, torchscript
+from bundle.submit import command as submit
+from bundle.video import command as video
 from helpers import weights
 from helpers.tasks import TASKS
 
@@ -75,7 +77,7 @@ def whole(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("student") / "bundle"
     ignore = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("helpers", "bundle", "notebooks"):
+    for name in ("demo", "helpers", "bundle", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for path in (ROOT / "predict.py", *ROOT.glob("requirements*.txt")):
         shutil.copy(path, folder)
@@ -127,7 +129,7 @@ def handed_in(whole, tmp_path_factory):
 
 
 ZIPS = {"ntu": "r12345678_code.zip", "bristol": "ab12345.zip", "ucd": "12345678.zip", "languages": "group_7.zip"}
-COMMON = {"README.txt", "helpers", "notebooks", "predict.py", "report", "requirements.txt"}
+COMMON = {"README.txt", "demo", "helpers", "notebooks", "predict.py", "report", "requirements.txt"}
 TOP = {
     "ntu": COMMON | {"requirements-training.txt", "weights"},
     "bristol": COMMON | {"bundle", "slurm", "weights", "report.pdf", "requirements-demo.txt"},
@@ -406,7 +408,7 @@ def test_the_plain_script_agrees_with_predict_py(handed_in, toy, tmp_path, monke
     def plain(data):
         given = ["predict.py", "--data", str(data), "--out", str(tmp_path / "plain.csv"), "--model", str(model)]
         monkeypatch.setattr(sys, "argv", given)
-        code = runpy.run_path(str(ROOT / "bundle/templates/plain_predict.py"))["main"]()
+        code = runpy.run_path(str(ROOT / "bundle/submit/templates/plain_predict.py"))["main"]()
         rows = list(csv.reader((tmp_path / "plain.csv").open()))[1:]
         return code, {row[0]: np.array(row[2:8], float) for row in rows}, capsys.readouterr()
 

@@ -11,11 +11,11 @@ import numpy as np
 import psutil
 import pytest
 
-from bundle import studies, summary, sweep
-from bundle.studies import Row, Study
+from bundle.study import command as sweep
+from bundle.study import folds, studies, summary
+from bundle.study.studies import Row, Study
 from helpers import data, metrics, training
 from helpers.checkpoint import EPOCH_CURVES
-from helpers.data import folds
 from helpers.tasks import TASKS
 
 ROOT = sweep.ROOT
@@ -180,7 +180,7 @@ def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():
 
 
 @pytest.mark.parametrize("program", [
-    "from bundle import sweep; from concurrent.futures import ProcessPoolExecutor as Pool; "
+    "from bundle.study import command as sweep; from concurrent.futures import ProcessPoolExecutor as Pool; "
     "from multiprocessing import get_context; "
     "Pool(1, get_context('spawn'), sweep._start_worker, (1,)).submit(time.sleep, 600).result()",
     "from helpers.data.demo import in_processes; in_processes(time.sleep, [600], 1, None)",

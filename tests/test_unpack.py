@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from bundle.unpack import Bounds, BrokenSubmission, unpack
+from bundle.grade.unpack import Bounds, BrokenSubmission, unpack
 
 
 def entry(name, mode=0o644, kind=stat.S_IFREG):

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bundle import film, report_facts, video, video_pages, video_scenes, video_script
 from bundle.__main__ import main
+from bundle.report import facts as report_facts
+from bundle.video import command as video
+from bundle.video import film
+from bundle.video import pages as video_pages
+from bundle.video import scenes as video_scenes
+from bundle.video import script as video_script
 
 SCRIPT, RESULTS = ROOT / "report/script.md", ROOT / "report/results"
 SMALL = (480, 270)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data import demo
 from helpers.data.listing import Listing, Problem, check_groups, hold_out
 from helpers.data.pack import Pack, open_packs
 from helpers.tasks import Task, subset
@@ -112,7 +111,12 @@ def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = 
         If the folder is missing, has another layout, leaves a split empty, or a group lies in two splits.
     """
     root = Path(root)
-    folder = demo.ensure(task.name, root / "data" / "demo") if data == "demo" else Path(data).expanduser()
+    if data == "demo":
+        import demo  # only here: whoever has data of their own needs no renderer
+
+        folder = demo.ensure(task.name, root / "data" / "demo")
+    else:
+        folder = Path(data).expanduser()
     listing = read(task, folder)
     notes = list(listing.notes)
     packs, unreadable, changes = open_packs(listing, task, root / "cache")

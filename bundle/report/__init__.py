@@ -1,0 +1,1 @@
+"""Papers and slides from the results."""

@@ -1,0 +1,109 @@
+"""Who hands in, from report/authors.toml: names, roles, statement, and which of them still are placeholders."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+AUTHOR = {"name": str, "username": str, "number": str, "email": str, "signed": str, "roles": list}
+SHARED = ("group", "date", "video", "drive", "statement")
+PLACEHOLDERS = {
+    "group": ("0",),
+    "date": ("1 January 1970",),
+    "video": ("https://example.org/video",),
+    "drive": ("https://example.org/drive",),
+    "name": ("First Author", "Second Author"),
+    "username": ("ab12345", "cd67890"),
+    "number": ("00000001", "00000002"),
+    "email": ("first.author@example.org", "second.author@example.org"),
+}
+
+
+def read(path: Path) -> dict:
+    """The authors file, checked.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is none, or something in it is missing, unknown or of another type.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: names, roles and statement come from there. Restore it.")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not TOML ({error}). Strings stand in double quotes, one setting a line.") from error
+    wrong = [f"{name}: expected a string" for name in SHARED if not isinstance(content.get(name), str)]
+    wrong += [f"{name}: unknown" for name in content if name not in (*SHARED, "authors")]
+    people = content.get("authors", [])
+    if not isinstance(people, list) or not people or not all(isinstance(person, dict) for person in people):
+        raise ValueError(f"{path}: no authors, expected at least one [[authors]] with {', '.join(AUTHOR)}.")
+    for count, person in enumerate(people, 1):
+        wrong += [f"author {count}, {name}: unknown" for name in person if name not in AUTHOR]
+        for name, kind in AUTHOR.items():
+            if not isinstance(person.get(name), kind):
+                wrong.append(f"author {count}, {name}: expected {'a list of strings' if kind is list else 'a string'}")
+        if not all(isinstance(role, str) for role in person.get("roles", [])):
+            wrong.append(f"author {count}, roles: expected strings")
+    if wrong:
+        raise ValueError(f"{path}: {'; '.join(wrong)}.")
+    return content
+
+
+def placeholders(authors: dict) -> list[str]:
+    """What is still to be filled in, in words; [] when nothing is."""
+    found = [f"{name} {authors[name]!r}" for name in SHARED if _open(name, authors[name])]
+    for count, person in enumerate(authors["authors"], 1):
+        found += [f"author {count}: {name} {person[name]!r}" for name in PLACEHOLDERS if _open(name, person.get(name))]
+        if not person["signed"].strip():
+            found.append(f"author {count}: not signed")
+        if not person["roles"] or any(role.startswith("placeholder") for role in person["roles"]):
+            found.append(f"author {count}: roles")
+    return found
+
+
+def _open(name: str, value: str | None) -> bool:
+    return value is not None and (not value.strip() or value in PLACEHOLDERS.get(name, ()))
+
+
+def facts(authors: dict) -> dict[str, str]:
+    """What documents may quote of it, as plain text."""
+    people = authors["authors"]
+    names = [person["name"] for person in people]
+    found = {f"authors.{name}": authors[name] for name in SHARED} | {
+        "authors.names": " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names),
+        "authors.count": str(len(people)),
+    }
+    for count, person in enumerate(people, 1):
+        found |= {f"authors.{count}.{name}": person[name] for name in AUTHOR if isinstance(person[name], str)}
+    if len(people) > 1:
+        found["authors.several"] = "yes"
+    return found
+
+
+def files(authors: dict) -> dict[str, str]:
+    """LaTeX that depends on how many authors there are: title blocks, roles, the signed statement."""
+    from bundle.report.facts import tex
+
+    people = [{name: tex(value) for name, value in one.items() if name != "roles"} for one in authors["authors"]]
+    ieee = "\\and\n".join(
+        f"\\IEEEauthorblockN{{{one['name']}}}\n\\IEEEauthorblockA{{{one['username']}, {one['email']}}}\n"
+        for one in people
+    )
+    neurips = " \\And\n".join(
+        f"{one['name']} \\\\ Student number {one['number']} \\\\ \\texttt{{{one['email']}}}" for one in people
+    )
+    roles = ""
+    for one, person in zip(people, authors["authors"], strict=True):
+        items = "".join(f"  \\item {tex(role)}\n" for role in person["roles"])
+        roles += f"\\textbf{{{one['name']}}} ({one['username']})\n\\begin{{itemize}}\n{items}\\end{{itemize}}\n"
+    signatures = "\n".join(
+        f"{one['name']}: \\textit{{{one['signed'] or 'not yet signed'}}}, {tex(authors['date'])}\\\\" for one in people
+    )
+    statement = f"{tex(authors['statement'])}\n\n\\noindent\n{signatures.removesuffix(chr(92) * 2)}\n"
+    return {
+        "authors-ieee.tex": ieee,
+        "authors-neurips.tex": neurips + "\n",
+        "roles.tex": roles,
+        "statement.tex": statement,
+    }

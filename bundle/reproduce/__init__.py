@@ -1,0 +1,1 @@
+"""Check reported figures, and train again."""
