@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.checkpoint import replacing
+from helpers.files import replacing
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent / "runs" / "bench"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.checkpoint import replacing
+from helpers.files import replacing
 
 PUBLISHED = {"nsynth": 289_205, "magnatagatune": 16_963}  # training clips: Engel et al. 2017; the Bristol coursework
 EPOCHS = {"nsynth": 20, "magnatagatune": 30}

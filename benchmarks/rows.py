@@ -199,7 +199,7 @@ def floor(paths: list[Path], forward: Callable[[], int]) -> Iterator[Row]:
 
     yield Row("decoding", "reading the files' bytes (cached by the system)", "share", compare(decode, read_bytes))
     model = build(config_for(task, "MelCNN", len(task.classes)))
-    from helpers.cost import cost
+    from helpers.inference import cost
 
     multiply_adds, size = cost(model, task, seconds=0)["multiply_adds"], 1024
     left, right = torch.randn(size, size), torch.randn(size, size)

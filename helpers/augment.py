@@ -5,10 +5,14 @@ All of it is random within bounds that `Augment` gives, and drawn from a generat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
+
+from helpers.data.pack import Pack
 
 KNOTS = 8  # points of the equaliser's curve, evenly on a logarithmic frequency axis
 LOWEST_HZ = 50.0
@@ -88,3 +92,40 @@ def _filter(waves: np.ndarray, rate: int, augment: Augment, draw: np.random.Gene
         level = np.sqrt(np.mean(np.square(waves[clip]))) * 10 ** (-draw.uniform(5, 30) / 20)
         spectrum[clip] += noise * (level / np.sqrt(power))
     return fft.irfft(spectrum, size, axis=1)[:, :samples]
+
+
+def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
+    """What a clip of each class, or a positive of each tag, weighs in the loss, so that all count the same.
+
+    `targets` (clips,) or (clips, classes); a tag's weight is at most 20, and 1 where it has no positives.
+    """
+    if targets.ndim == 1:
+        counts = np.bincount(targets, minlength=classes)
+        return (len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
+    positive = targets.sum(axis=0)
+    return np.where(positive, np.clip((len(targets) - positive) / np.maximum(positive, 1), 1, 20), 1).astype(np.float32)
+
+
+def draw_order(train: Pack, balance: str, draw: np.random.Generator) -> np.ndarray:
+    """The clips of one epoch, in order: each once, or as many drawn with every class or group equally likely."""
+    if balance not in ("", "loss", "classes", "groups"):
+        raise ValueError(f"balance: found {balance!r}, expected '', 'loss', 'classes' or 'groups'.")
+    if balance in ("", "loss"):
+        return draw.permutation(len(train))
+    if balance == "classes" and train.targets.ndim == 2:
+        chance = (train.targets / np.maximum(train.targets.sum(axis=0), 1)).sum(axis=1)  # rare tags weigh more
+    else:
+        _, of_clip, counts = np.unique(
+            train.targets if balance == "classes" else train.groups, return_inverse=True, return_counts=True
+        )
+        chance = 1 / counts[of_clip]
+    return draw.choice(len(train), len(train), p=chance / chance.sum())
+
+
+def ahead(items: Iterator) -> Iterator:
+    """The same items, each made while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item

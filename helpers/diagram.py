@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
-from helpers.deep_models import ResidualBlock
 from helpers.features import Level, MelSpectrogram
-from helpers.models import count_parameters
+from helpers.models import ResidualBlock, count_parameters
 
 WHOLE = (Level, MelSpectrogram, ResidualBlock)  # drawn as one block each, whatever they consist of
 BEFORE = (nn.Flatten, nn.Dropout, nn.ConstantPad1d)  # belong to the block after them

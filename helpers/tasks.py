@@ -57,6 +57,11 @@ class Task:
     mel: tuple[int, int, int]
     batch: int
 
+    @property
+    def second(self) -> str:
+        """The metric beside the headline."""
+        return {"top1": "top3", "roc_auc": "pr_auc"}[self.headline]
+
 
 TASKS = {
     task.name: task

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import cost, models, svm
+from helpers import inference, models, svm
 from helpers.tasks import TASKS
 
 TASK = TASKS["languages"]
@@ -23,7 +23,7 @@ class OneLayer(nn.Module):
 
 
 def test_a_dense_layer_costs_what_it_must():
-    price = cost.cost(OneLayer(), TASK, seconds=0)
+    price = inference.cost(OneLayer(), TASK, seconds=0)
     assert price["parameters"] == 40_001 * 6
     assert price["bytes"] == 4 * 40_001 * 6
     assert price["multiply_adds"] == 40_000 * 6
@@ -35,7 +35,7 @@ def test_windows_count_and_a_convolution_too():
     model = models.build(models.config_for(task, "RawCNN", 50))
     frames = -(-task.window_samples // 256)  # 137
     window = frames * 32 * 256 + frames * 32 * 32 * 8 + frames // 4 * 32 * 32 * 8 + 32 * (frames // 16) * 100 + 100 * 50
-    assert cost.cost(model, task, seconds=0)["multiply_adds"] == 10 * window
+    assert inference.cost(model, task, seconds=0)["multiply_adds"] == 10 * window
     assert not model.training
     assert all(value.grad is None for value in model.parameters())
 
@@ -46,7 +46,7 @@ def test_an_svm_costs_its_support_vectors_or_components(clips, monkeypatch):
     monkeypatch.setattr(svm, "STEPS", 60 * clips)
     monkeypatch.setattr(svm, "COMPONENTS", 20)
     model = svm.make(1.0, 1e-3, clips).fit(described, np.arange(60) % 6)
-    price = cost.cost(model, TASK, seconds=0)
+    price = inference.cost(model, TASK, seconds=0)
     points = 20 if clips > 60 else sum(len(one.support_) for one in model[-1].estimators_)
     assert price["parameters"] == price["multiply_adds"] == 590 * points
     assert price["bytes"] > 4 * 590

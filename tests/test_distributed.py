@@ -15,9 +15,8 @@ import psutil
 import pytest
 import torch
 
-from helpers import ranks, training
-from helpers.augment import Augment
-from helpers.sampling import ahead
+from helpers import training
+from helpers.augment import Augment, ahead
 from tests.test_cluster import first_epochs
 from tests.test_training import SETTINGS, TAGGING, TASK, assert_identical, fit, tones
 
@@ -137,11 +136,11 @@ def test_ranks_change_their_clips_differently():
     ],
 )
 def test_a_process_knows_its_place(variables, expected, monkeypatch):
-    for name in {name for names in ranks.LAUNCHERS for name in names}:
+    for name in {name for names in training.LAUNCHERS for name in names}:
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert ranks.place() == expected
+    assert training.place() == expected
 
 
 def test_more_devices_than_processes_are_refused():

@@ -11,7 +11,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from helpers import metrics, resampling
+from helpers import metrics
 
 
 def single(clips=200, classes=6, seed=0, skill=1.0):
@@ -96,7 +96,7 @@ def test_top_3_is_left_out_where_it_says_nothing(classes, names):
 def test_weighted_areas_equal_scikit_learns_when_every_clip_counts_once_and_also_when_not(steps):
     probabilities, targets = tags(steps=steps)
     weights = np.stack([np.ones(200), np.random.default_rng(1).integers(0, 4, 200)]).astype(float)
-    roc, precision = resampling.weighted_areas(probabilities, targets, weights)
+    roc, precision = metrics.weighted_areas(probabilities, targets, weights)
     for row, weight in enumerate(weights):
         options = {"average": "macro", "sample_weight": weight}
         assert roc[row] == pytest.approx(roc_auc_score(targets, probabilities, **options))
@@ -270,7 +270,7 @@ def test_balanced_scores_of_tags_equal_scikit_learns_at_any_thresholds(threshold
 def test_balanced_scores_under_weights_equal_those_of_clips_drawn_again(make):
     probabilities, targets = make(40)
     times = np.random.default_rng(1).integers(0, 3, 40)
-    weighted = resampling.resampled(probabilities, targets, times[None].astype(float), balanced=True)
+    weighted = metrics.resampled(probabilities, targets, times[None].astype(float), balanced=True)
     again = metrics.balanced_scores(np.repeat(probabilities, times, axis=0), np.repeat(targets, times, axis=0))[0]
     assert {name: value[0] for name, value in weighted.items()} == pytest.approx(
         {name: score["value"] for name, score in again.items()}
@@ -356,7 +356,7 @@ NAMED = [(single, "top1"), (single, "balanced_accuracy"), (tags, "roc_auc"), (ta
 
 def of_one(name, probabilities, targets):
     once = np.ones((1, len(targets)))
-    return resampling.resampled(probabilities, targets, once, name in resampling.BALANCED)[name][0]
+    return metrics.resampled(probabilities, targets, once, name in metrics.BALANCED)[name][0]
 
 
 @pytest.mark.parametrize(("make", "name"), NAMED)
@@ -461,6 +461,6 @@ def test_intervals_do_not_depend_on_how_many_resamples_are_held_at_a_time(monkey
     for targets in (rng.integers(0, 5, 60), (rng.random((60, 5)) < 0.4).astype(np.float32)):
         with monkeypatch.context() as patch:
             first = metrics.scores(values, targets, groups)
-            patch.setattr("helpers.resampling.BLOCK", 60 * 7)
+            patch.setattr("helpers.metrics.BLOCK", 60 * 7)
             second = metrics.scores(values, targets, groups)
         assert {name: pytest.approx(score) for name, score in first.items()} == second

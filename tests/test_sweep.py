@@ -15,8 +15,8 @@ from bundle.study import command as sweep
 from bundle.study import folds, studies, summary
 from bundle.study.studies import Row, Study
 from helpers import data, metrics, training
-from helpers.checkpoint import EPOCH_CURVES
 from helpers.tasks import TASKS
+from helpers.training import EPOCH_CURVES
 
 ROOT = sweep.ROOT
 QUICK = {"epochs": 1, "learning_rate": 1e-3, "weight_decay": 1e-2}

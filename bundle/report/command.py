@@ -93,7 +93,7 @@ def write_generated(results_folder: Path, authors: dict, out: Path) -> None:
     from bundle.report import figures as report_figures
     from bundle.report import slides as report_slides
     from bundle.report import tables as report_tables
-    from helpers.checkpoint import replacing
+    from helpers.files import replacing
 
     results = report_facts.read(results_folder)
     known = all_facts(results, authors)
@@ -124,7 +124,7 @@ def build(name: str, out: Path) -> tuple[Path, list[str]]:
     Returns the PDF's path and what is wrong; when something is, the PDF that was there stays.
     """
     from bundle.report import check as report_check
-    from helpers.checkpoint import replacing
+    from helpers.files import replacing
 
     target = out / name / f"{name}.pdf"
     with tempfile.TemporaryDirectory() as scratch:
@@ -189,7 +189,7 @@ def keep_log(name: str, log: str) -> Path:
 def build_page(name: str, out: Path) -> tuple[Path, list[str]]:
     """The document as one self-contained page for the browser."""
     from bundle.report import page as report_html
-    from helpers.checkpoint import replacing
+    from helpers.files import replacing
 
     target = out / name / f"{name}.html"
     target.parent.mkdir(parents=True, exist_ok=True)

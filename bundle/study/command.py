@@ -24,8 +24,8 @@ from bundle.study.folds import deal
 from bundle.study.studies import STUDIES, Row, Study
 from bundle.study.summary import in_words, summarise, write
 from demo import end_with_parent
-from helpers.checkpoint import replacing
 from helpers.data import Dataset, load, name_of
+from helpers.files import replacing
 from helpers.inference import predict_pack
 from helpers.models import build, config_for, count_parameters
 from helpers.tasks import TASKS, Task

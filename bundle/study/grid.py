@@ -18,8 +18,8 @@ from bundle.results import METRICS
 from bundle.run.command import NOTEBOOKS, Job, execute, literal, plan, prepare, run_one
 from bundle.study import cluster
 from bundle.study.summary import score_rows
-from helpers.checkpoint import replacing
 from helpers.data import load, name_of
+from helpers.files import replacing
 from helpers.models import PUBLISHED_ROWS
 from helpers.tasks import TASKS
 

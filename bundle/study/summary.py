@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from helpers import metrics
-from helpers.checkpoint import EPOCH_CURVES, replacing
 from helpers.data import name_of
+from helpers.files import replacing
 from helpers.tasks import TASKS, Task
+from helpers.training import EPOCH_CURVES
 
 SCHEMA = 1
 CORRECTED = "corrected afterwards"

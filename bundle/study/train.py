@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from helpers import ranks
+from helpers import training
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"raw_cnn": "RawCNN", "sample_cnn": "SampleCNN", "mel_cnn": "MelCNN"}
@@ -41,7 +41,7 @@ def add_arguments(verbs) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Train, or start the processes that do; 0 when it succeeded, 1 when one of them failed, 2 for a wrong command."""
-    here = ranks.place()
+    here = training.place()
     if options.trials and max(options.devices or 1, here.ranks) > 1:
         print("--trials: a search runs on one device; start it several times to share it.", file=sys.stderr)
         return 2
@@ -77,7 +77,7 @@ def launch(devices: int, out: Path) -> int:
     return 0
 
 
-def train(options: argparse.Namespace, here: ranks.Place) -> int:
+def train(options: argparse.Namespace, here: training.Place) -> int:
     """Train in this process, one of `here.ranks`; the first one writes."""
     from helpers import experiment, models, training
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.checkpoint import replacing
+from helpers.files import replacing
 
 WIDTH, HEIGHT = 1920, 1080  # pixels, of the frames that are drawn
 FPS = 25  # frames per second
