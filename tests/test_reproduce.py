@@ -54,9 +54,9 @@ def reported(trained, tmp_path):
     described = {"valid": {"value": 0.5, "deviation": 0.1}, "settings": {"epochs": 1}, "minutes": 1.0}
     study |= {"scored": "best epoch", "folds": 0, "rows": {row: described | scored for row, scored in rows.items()}}
     summary.write(folder / PLACE, "networks", study, clips | {f"row {row}": stack for row, stack in stacks.items()})
-    table = results.with_table(f"# Toy\n{results.BEGIN}{results.END}\n", results.table(folder))
+    table = results.with_table(f"# Toy\n{results.BEGIN}{results.END}\n", results.readme_table(results.read(folder)))
     (tmp_path / "README.md").write_text(table)
-    (folder / "README.md").write_text(results.STUDIES + results.studies(folder) + "\n")
+    (folder / "README.md").write_text(results.studies_page(results.read(folder)))
     return folder
 
 

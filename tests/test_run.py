@@ -113,13 +113,13 @@ def test_what_is_installed_is_kept_where_that_is_safe(installed, missing_only, e
 
 def test_the_readme_shows_the_committed_results():
     readme = (ROOT / "README.md").read_text()
-    assert results.with_table(readme, results.table(ROOT / "report/results")) == readme
+    assert results.with_table(readme, results.readme_table(results.read())) == readme
     assert readme.count("| rendered demo |") >= 15
 
 
 def test_a_table_without_results_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results, expected"):
-        results.table(tmp_path)
+        results.readme_table(results.read(tmp_path))
 
 
 def test_a_killed_run_is_completed_by_the_next(copy, toy, tmp_path):

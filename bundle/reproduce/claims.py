@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.results import BEGIN, END, studies, table
+from bundle.results import BEGIN, END, read, readme_table, studies_page
 from bundle.study.folds import pooled
 from bundle.study.summary import score_rows
 from helpers import data, metrics
@@ -187,8 +187,8 @@ def check_readme(folder: Path, tasks: list[str]) -> list[Claim]:
     if not path.is_file():
         return [Claim(path.name, note=f"there is none in {path.parent}")]
     try:
-        shown, made = path.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0], table(folder)
-        told = studies(folder).splitlines()
+        shown, made = path.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0], readme_table(read(folder))
+        told = studies_page(read(folder)).splitlines()
         known = beside.read_text(encoding="utf-8").splitlines() if told else []
     except (*BROKEN, StopIteration) as error:
         why = f"its tables cannot be compared with the results ({type(error).__name__}: {error})"

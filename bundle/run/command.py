@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bundle.results import keep, overview
+from bundle.run.keep import keep
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ("01_data_exploration", "02_baseline_svm", "03_raw_audio_cnn", "04_mel_cnn", "05_evaluation")
@@ -237,6 +237,28 @@ def explain(executed: Path, done: subprocess.CompletedProcess) -> str:
             if output["output_type"] == "error":
                 return f"cell {number}: {output['ename']}: {ANSI.sub('', output['evalue'])}"
     return ANSI.sub("", done.stderr).strip().rsplit("\n", 1)[-1] or f"exit code {done.returncode}"
+
+
+def overview(outcomes) -> str:
+    """One row per outcome of `bundle.run.command`: headline metric with interval, n, chance level and seconds."""
+    rows = [("task", "notebook", "metric", "value", "95 % interval", "n", "chance", "seconds")]
+    for outcome in outcomes:
+        task = outcome.job.out.name
+        if outcome.results is None:
+            rows.append((task, outcome.job.notebook, "FAILED", "", "", "", "", f"{outcome.seconds:.1f}"))
+            continue
+        name = outcome.results["headline"]
+        score = outcome.results["metrics"][name]
+        counted = score["low"] == score["value"] == score["high"]
+        rows.append((
+            task, outcome.job.notebook, name,
+            f"{score['value']:g}" if counted else f"{score['value']:.3f}",
+            "" if counted else f"{score['low']:.3f} – {score['high']:.3f}",
+            str(score["n"]), f"{score['chance']:.3f}" if "chance" in score else "", f"{outcome.seconds:.1f}",
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:], ""])
 
 
 def point_to(out: Path) -> None:

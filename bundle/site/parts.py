@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bundle.results import METRICS, ROOT
+from bundle.results import ROOT
 from helpers import data, metrics
+from helpers.metrics import NAMES
 from helpers.tasks import TASKS, Task
 
 CLIP_SECONDS = 10  # of an example; longer clips are cut there
@@ -53,8 +54,8 @@ class Evaluation:
 
     def scores(self, model: str) -> list[dict]:
         """A model's scores as in the results file, each with its "name"; the headline score first."""
-        found = {name: self.results["metrics"].get(f"{model}_{name}") for name in METRICS}
-        return [{"name": METRICS[name]} | score for name, score in found.items() if score]
+        found = {name: self.results["metrics"].get(f"{model}_{name}") for name in NAMES}
+        return [{"name": NAMES[name].cell} | score for name, score in found.items() if score]
 
 
 def evaluations(results: Path) -> list[Evaluation]:

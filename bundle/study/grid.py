@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.results import METRICS
 from bundle.run.command import NOTEBOOKS, Job, execute, literal, plan, prepare, run_one
 from bundle.study import cluster
 from bundle.study.summary import score_rows
 from helpers.data import load, name_of
 from helpers.files import replacing
+from helpers.metrics import NAMES
 from helpers.models import PUBLISHED_ROWS
 from helpers.tasks import TASKS
 
@@ -166,7 +166,7 @@ def table(summary: dict) -> str:
     headline = TASKS[summary["task"]].headline
     data = "rendered demo data" if summary["data"] == "demo" else f"data '{summary['data']}'"
     lines = [
-        f"{summary['notebook']}, {summary['task']}, {data}: {METRICS[headline]} on the test split, mean ± standard "
+        f"{summary['notebook']}, {summary['task']}, {data}: {NAMES[headline].cell} on the test split, mean ± standard "
         "deviation over seeds; 95 % intervals over groups of clips and seeds; the difference is from the first row.\n",
         "| row | best epoch by validation | final epoch | seeds | n | chance | difference | minutes |",
         "|---|---|---|---|---|---|---|---|",
