@@ -158,9 +158,18 @@ class Run:
         """Arrays of the test clips: CLIPS, and probabilities (clips, classes) by model; {} where none were saved."""
         return arrays(self.path.with_suffix(".npz"))
 
-    def metric(self, name: str) -> Score | None:
-        """Any figure of the file by its full name; None where it has none."""
-        return score_of(self.content["metrics"].get(name), "", self.predictions.get("groups", ()))
+    def about(self, key: str) -> tuple[tuple[str, ...], str]:
+        """What a metric of the file is: of which models (A, B of a difference B - A), and of what kind.
+
+        The kind is a key of NAMES, DIFFERENCE, or what a notebook measured beside them, such as "calibration_error".
+        """
+        if key.startswith(DIFFERENCE):
+            return models_of(key), DIFFERENCE
+        key = key.removeprefix(FINAL)
+        for model in sorted(self.models, key=len, reverse=True):  # mel_cnn_nolog_top1 is not of mel_cnn
+            if key.startswith(f"{model}_"):
+                return (model,), key.removeprefix(f"{model}_")
+        return tuple(self.models[:1]), key
 
     def score(self, model: str, name: str, final: bool = False) -> Score | None:
         """A model's score of this name (a key of NAMES), at its best or its final epoch."""
@@ -300,6 +309,10 @@ class Results:
         for runs in self.runs.values():
             if "04_mel_cnn" in runs and runs["04_mel_cnn"].chosen:
                 yield runs["04_mel_cnn"]
+
+    def studies_of(self, run: Run) -> dict[str, Study]:
+        """The studies of a run's task and data; of a choice of classes there are none."""
+        return {} if run.chosen else self.studies.get(f"{run.task.name}-{run.data}", {})
 
     def main(self) -> dict[str, str]:
         """The folder of each evaluated task: of several data sets the one that is not rendered.

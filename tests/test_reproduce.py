@@ -10,7 +10,7 @@ import pytest
 from bundle import results
 from bundle.__main__ import main
 from bundle.reproduce import command as reproduce
-from bundle.reproduce.tolerance import compare, state_tolerances, tolerances
+from bundle.reproduce.tolerance import tolerances
 from bundle.run import command as run
 from bundle.study import summary
 from helpers import metrics
@@ -330,47 +330,57 @@ def test_the_committed_results_come_from_their_predictions(tmp_path):
     assert (final["verdict"], final["note"]) == ("not checkable", "the final epoch's predictions are not saved")
 
 
-def made(**differences) -> dict:
-    """Results of two models with an interval of ±0.1, and differences between them."""
+def made(models=("mel_cnn", "mel_cnn_nolog"), classes="", **differences) -> results.Run:
+    """A notebook's results with intervals of ±0.1, and differences between its models."""
     score = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 100}
-    figures = {f"{model}_{name}": score for model in ("mel_cnn", "mel_cnn_nolog") for name in ("top1", "top3")}
+    figures = {f"{model}_{name}": score for model in models for name in ("top1", "top3")}
     figures["mel_cnn_calibration_error"] = {"value": 0.04, "low": 0.04, "high": 0.04, "n": 100}
+    if len(models) == 1:
+        figures = {"top1": score, "final_epoch_top1": score}
     for name, value in differences.items():
         figures[f"difference: {name}"] = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 100}
-    about = {"task": "languages", "data": "demo", "parameters": {"CLASSES": ""}, "curves": {}}
-    return about | {"weights_digest": {"mel_cnn": "", "mel_cnn_nolog": ""}, "metrics": figures}
+    about = {"task": "languages", "data": "demo", "parameters": {"CLASSES": classes}, "curves": {}}
+    content = about | {"weights_digest": dict.fromkeys(models, ""), "metrics": figures}
+    return results.Run(Path("languages-demo/04_mel_cnn.json"), content)
 
 
-def study(name: str = "networks", deviation: float | None = 0.01, data: str = "demo", **rows) -> dict:
-    """A study whose rows (mel_cnn unless others are given) have a deviation."""
-    metric = {"top1": {"value": 0.6, "deviation": deviation, "seeds": 3}}
-    names = rows or {"mel_cnn": deviation}
-    return {"study": name, "task": "languages", "data": data, "rows": {row: {"metrics": metric} for row in names}}
+def allowed(run: results.Run, *studies: tuple, data: str = "demo") -> dict:
+    """Tolerances with studies, each (name, deviation over seeds, rows)."""
+    found = {}
+    for name, deviation, rows in studies:
+        score = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 9, "deviation": deviation, "seeds": 3}
+        content = {
+            "study": name,
+            "task": "languages",
+            "data": data,
+            "rows": {row: {"metrics": {"top1": score}} for row in rows},
+        }
+        found[name] = results.Study(Path(f"languages-{data}/study_{name}.json"), content)
+    return tolerances(run, results.Results(ROOT, {}, {f"languages-{data}": found}, {}).studies_of(run))
 
 
 def test_a_tolerance_comes_from_the_seeds_else_from_the_interval():
-    found = tolerances(made(), [study(), study("deeper", 0.05)])
+    seeds = ("networks", 0.01, ["mel_cnn"])
+    found = allowed(made(), seeds, ("deeper", 0.05, ["mel_cnn"]))
     assert found["mel_cnn_top1"]["tolerance"] == pytest.approx(0.02)
     assert found["mel_cnn_top1"]["tolerance_from"] == "2 × deviation over 3 seeds, study_networks mel_cnn"
     assert found["mel_cnn_top3"] == {"tolerance": pytest.approx(0.1), "tolerance_from": "half of the interval"}
     assert found["mel_cnn_nolog_top1"]["tolerance"] == pytest.approx(0.1)
     assert found["mel_cnn_calibration_error"] == found["mel_cnn_top1"]
-    chosen = made() | {"parameters": {"CLASSES": "en,es"}}
-    for results_of, studies in ((made(), [study(data="x")]), (made(), [study(deviation=None)]), (chosen, [study()])):
-        assert tolerances(results_of, studies)["mel_cnn_top1"]["tolerance"] == pytest.approx(0.1)
+    assert allowed(made(), seeds, data="x")["mel_cnn_top1"]["tolerance"] == pytest.approx(0.1)
+    assert allowed(made(), ("networks", None, ["mel_cnn"]))["mel_cnn_top1"]["tolerance"] == pytest.approx(0.1)
+    assert allowed(made(classes="en,es"), seeds)["mel_cnn_top1"]["tolerance"] == pytest.approx(0.1)
 
 
 def test_a_row_of_the_first_layer_study_counts_for_its_network():
-    score = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 100}
-    one = made() | {"weights_digest": {"raw_cnn_512_256": ""}, "metrics": {"top1": score, "final_epoch_top1": score}}
-    found = tolerances(one, [study("networks", 0.02, raw_cnn=1), study("first_layer", 0.03, **{"512/256": 1})])
+    both = ("networks", 0.02, ["raw_cnn"]), ("first_layer", 0.03, ["512/256"])
+    found = allowed(made(["raw_cnn_512_256"]), *both)
     assert found["top1"]["tolerance"] == found["final_epoch_top1"]["tolerance"] == pytest.approx(0.06)
-    one["weights_digest"] = {"raw_cnn_256_256": ""}
-    assert tolerances(one, [study("networks", 0.02, raw_cnn=1)])["top1"]["tolerance"] == pytest.approx(0.04)
+    assert allowed(made(["raw_cnn_256_256"]), *both)["top1"]["tolerance"] == pytest.approx(0.04)
 
 
 def test_a_tolerance_is_never_wider_than_half_of_a_clear_effect():
-    found = tolerances(made(**{"log - no log": 0.12}), [])
+    found = allowed(made(**{"log - no log": 0.12}))
     assert found["mel_cnn_top1"] == {
         "tolerance": pytest.approx(0.06),
         "tolerance_from": "half of the difference: log - no log",
@@ -378,33 +388,18 @@ def test_a_tolerance_is_never_wider_than_half_of_a_clear_effect():
     assert found["mel_cnn_nolog_top1"]["tolerance"] == found["difference: log - no log"]["tolerance"]
     assert found["mel_cnn_top3"]["tolerance"] == pytest.approx(0.1)  # nothing is claimed of it
     assert found["mel_cnn_calibration_error"]["tolerance"] == pytest.approx(0.06)
-    unclear = tolerances(made(**{"log - no log": 0.08}), [])
-    assert unclear["mel_cnn_top1"]["tolerance"] == pytest.approx(0.1)
-    below = tolerances(made(**{"mel_cnn_nolog - mel_cnn": -0.14}), [])
-    assert below["mel_cnn_top1"]["tolerance"] == pytest.approx(0.07)
+    assert allowed(made(**{"log - no log": 0.08}))["mel_cnn_top1"]["tolerance"] == pytest.approx(0.1)
+    assert allowed(made(**{"mel_cnn_nolog - mel_cnn": -0.14}))["mel_cnn_top1"]["tolerance"] == pytest.approx(0.07)
 
 
-def test_a_stated_tolerance_may_narrow_and_never_widen():
-    from bundle.reproduce.claims import Claim
-
-    again = made()
-    again["metrics"]["mel_cnn_top1"] = {"value": 0.65}
-    for stated, verdict, used in ((9.0, "pass", 0.1), (0.01, "fail", 0.01)):
-        results_of = made()
-        results_of["metrics"]["mel_cnn_top1"] = results_of["metrics"]["mel_cnn_top1"] | {"tolerance": stated}
-        one = Claim("mel_cnn_top1", 0.6)
-        compare([one], results_of, again, [])
-        assert (one.repeated, one.tolerance) == (verdict, pytest.approx(used))
-
-
-def test_tolerances_are_written_into_the_results(reported):
-    state_tolerances(reported)
-    content = json.loads((reported / PLACE / "04_mel_cnn.json").read_text())
-    assert all(metric["tolerance"] >= 0 and metric["tolerance_from"] for metric in content["metrics"].values())
-    assert "study_networks mel_cnn" in content["metrics"]["mel_cnn_top1"]["tolerance_from"] or (
-        "half of the difference" in content["metrics"]["mel_cnn_top1"]["tolerance_from"]
-    )
-    assert call(reported, "--no-train")[0] == 0
+def test_tolerances_stand_in_a_file_of_their_own_and_are_those_that_count():
+    known = results.read()
+    stated = results.load(known.folder / "tolerances.json")
+    runs = {f"{place}/{one.notebook}": one for place, runs in known.runs.items() for one in runs.values()}
+    assert stated.keys() == runs.keys()
+    for name, one in runs.items():
+        assert stated[name] == tolerances(one, known.studies_of(one))
+        assert not [key for key, metric in one.content["metrics"].items() if "tolerance" in metric]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,7 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.results import BEGIN, END, read, readme_table, studies_page
+from bundle.results import (
+    BEGIN,
+    CLIPS,
+    DIFFERENCE,
+    END,
+    FINAL,
+    Run,
+    Study,
+    load,
+    read,
+    readme_table,
+    studies_page,
+)  # fmt: skip
 from bundle.study.folds import pooled
 from bundle.study.summary import score_rows
 from helpers import data, metrics
@@ -20,9 +31,7 @@ from helpers.tasks import TASKS
 
 PASS, FAIL, OPEN = "pass", "fail", "not checkable"
 EXACT = 1e-6  # between a figure and the same figure from saved predictions
-CLIPS = ("names", "groups", "targets")
-DIFFERENCE, CALIBRATION, FINAL, LOSS = "difference: ", "calibration_error", "final_epoch_", ": training loss"
-MODELS = {"raw audio": "raw_cnn_256_256", "log": "mel_cnn", "no log": "mel_cnn_nolog"}  # as differences call them
+CALIBRATION, LOSS = "calibration_error", ": training loss"
 BROKEN = (OSError, LookupError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -61,17 +70,6 @@ class Claim:
         return next((state for state in (FAIL, PASS) if state in (self.evidence, self.repeated)), OPEN)
 
 
-@cache
-def dataset(task: str, name: str, classes: str, root: Path) -> data.Dataset | str:
-    """The data of a run, or why they are not here."""
-    if name != "demo" and not Path(name).expanduser().is_dir():
-        return f"the data are not here ({name})"
-    try:
-        return data.load(TASKS[task], name, root, classes)
-    except (ImportError, OSError, ValueError) as error:
-        return f"the data cannot be loaded: {error}"
-
-
 def check(path: Path, root: Path) -> tuple[dict, list[Claim]]:
     """Read a results, study or tuning file and judge all its figures; {} and one failed claim when it is broken.
 
@@ -79,96 +77,81 @@ def check(path: Path, root: Path) -> tuple[dict, list[Claim]]:
     """
     kinds = {"study": _check_study, "tuning": _check_tuning}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load(path)
         return content, list(kinds.get(path.stem.split("_")[0], _check_notebook)(path, content, root))
     except BROKEN as error:
         why = f"cannot be read as results ({type(error).__name__}: {error}). Get the file again, or make it again."
         return {}, [Claim(path.name, evidence=FAIL, note=why)]
 
 
-def _check_notebook(path: Path, results: dict, root: Path) -> Iterator[Claim]:
-    task, given = TASKS[results["task"]], results["parameters"]
-    if path.stem != results["notebook"] or not path.parent.name.startswith(f"{task.name}-{results['data']}"):
-        raise ValueError(f"it is of {task.name}-{results['data']}/{results['notebook']}")
-    known, arrays = dataset(task.name, given["DATA"], given["CLASSES"], root), {}
-    why = "its predictions are not saved"
+def _check_notebook(path: Path, content: dict, root: Path) -> Iterator[Claim]:
+    run = Run(path, content)
+    if path.stem != run.notebook or not path.parent.name.startswith(f"{run.task.name}-{run.data}"):
+        raise ValueError(f"it is of {run.task.name}-{run.data}/{run.notebook}")
+    known, digest = dataset(run.task.name, content["parameters"]["DATA"], run.chosen, root), content["data_digest"]
     if isinstance(known, str):
-        yield Claim("data digest", results["data_digest"][:12], note=known)
+        yield Claim("data digest", digest[:12], note=known)
     else:
-        verdict = PASS if results["data_digest"] == known.digest else FAIL
-        yield Claim("data digest", results["data_digest"][:12], known.digest[:12], evidence=verdict)
-    if path.stem.startswith("01"):
-        found = {} if isinstance(known, str) else {f"{name}_clips": len(pack) for name, pack in known.splits.items()}
-        found = {name: {"value": n, "low": n, "high": n, "n": n} for name, n in found.items()}
+        yield Claim("data digest", digest[:12], known.digest[:12], evidence=PASS if digest == known.digest else FAIL)
+    found, why = {}, "its predictions are not saved"
+    if path.stem.startswith("01"):  # counts of clips, no predictions
         why = known if isinstance(known, str) else why
-    elif (saved := path.with_suffix(".npz")).is_file():
-        arrays = _read_arrays(saved)
-        yield _same_clips(arrays, known if isinstance(known, str) else known.test)
-        found = recompute(arrays)
+        for name, pack in {} if isinstance(known, str) else known.splits.items():
+            found[f"{name}_clips"] = dict.fromkeys(("value", "low", "high", "n"), len(pack))
+    elif run.predictions:
+        yield _same_clips(run.predictions, known if isinstance(known, str) else known.test)
+        found = recompute(run)
     else:
-        why = f"{saved.name} is missing beside {path.name}; write both again: python -m bundle run --mode train --keep"
-        yield Claim("predictions", evidence=FAIL, note=why)
-        found = {}
-    for name, reported in results["metrics"].items():
-        if name.startswith(DIFFERENCE) and set(pair := models_of(name)) <= set(arrays):
-            first, second = (arrays[model] for model in pair)
-            clips = arrays["targets"], arrays["groups"]
-            found[name] = metrics.paired_difference(task.headline, first, second, *clips)
-        reason = "the final epoch's predictions are not saved" if name.startswith(FINAL) and arrays else why
-        yield _judge(name, reported, found.get(name, reason))
-    for model in curves_by_model(results):
+        yield _missing(path, "python -m bundle run --mode train --keep")
+    for key, reported in content["metrics"].items():
+        final = key.startswith(FINAL) and bool(run.predictions)
+        yield _judge(key, reported, found.get(key, "the final epoch's predictions are not saved" if final else why))
+    for model in run.curves():
         yield Claim(f"{model}{LOSS}", note="only training again gives it")
 
 
-def recompute(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Every score of the models whose predictions are among `arrays`, by its name in a results file."""
-    models, found = [name for name in arrays if name not in CLIPS], {}
-    for model in models:
-        scores = metrics.scores(arrays[model], arrays["targets"], arrays["groups"])
-        found |= {f"{model}_{name}": score for name, score in scores.items()} | (scores if len(models) == 1 else {})
-        error = metrics.calibration(arrays[model], arrays["targets"])[1]
-        found[f"{model}_{CALIBRATION}"] = dict.fromkeys(("value", "low", "high"), error) | {"n": len(arrays["targets"])}
+def recompute(run: Run) -> dict[str, dict]:
+    """Every figure of a notebook that its predictions give, by its name in the file."""
+    found, stored = {}, run.predictions
+    clips = stored["targets"], stored["groups"]
+    scores = {model: metrics.scores(stored[model], *clips) for model in stored if model not in CLIPS}
+    for key in run.content["metrics"]:
+        models, kind = run.about(key)
+        if key.startswith(FINAL) or not set(models) <= set(scores):
+            continue
+        if kind == DIFFERENCE:
+            first, second = (stored[model] for model in models)
+            found[key] = metrics.paired_difference(run.task.headline, first, second, *clips)
+        elif kind == CALIBRATION:
+            error = metrics.calibration(stored[models[0]], stored["targets"])[1]
+            found[key] = dict.fromkeys(("value", "low", "high"), error) | {"n": len(stored["targets"])}
+        elif kind in scores[models[0]]:
+            found[key] = scores[models[0]][kind]
     return found
 
 
-def models_of(name: str) -> tuple[str, str]:
-    """The two models of "difference: B - A", (A, B)."""
-    label = name.removeprefix(DIFFERENCE)
-    if label == "batch norm and dropout":
-        return "mel_cnn_plain", "mel_cnn"
-    second, _, first = label.partition(" - ")
-    return MODELS.get(first, first), MODELS.get(second, second)
-
-
-def curves_by_model(results: dict) -> dict[str, dict]:
-    """Curves of training by model; in the results of a single model they stand without its name."""
-    curves = results["curves"]
-    return {next(iter(results["weights_digest"]), ""): curves} if "epoch" in curves else curves
-
-
-def _check_study(path: Path, study: dict, root: Path) -> Iterator[Claim]:
-    task, rows = TASKS[study["task"]], study["rows"]
-    if path.stem != f"study_{study['study']}" or path.parent.name != f"{task.name}-{study['data']}":
-        raise ValueError(f"it is of {task.name}-{study['data']}, study {study['study']}")
-    if not (saved := path.with_suffix(".npz")).is_file():
-        why = f"{saved.name} is missing beside {path.name}; python -m bundle sweep {study['study']} --keep writes both"
-        yield Claim("predictions", evidence=FAIL, note=why)
+def _check_study(path: Path, content: dict, root: Path) -> Iterator[Claim]:
+    study = Study(path, content)
+    if path.stem != f"study_{study.name}" or path.parent.name != f"{study.task.name}-{study.data}":
+        raise ValueError(f"it is of {study.task.name}-{study.data}, study {study.name}")
+    if not study.predictions:
+        yield _missing(path, f"python -m bundle sweep {study.name} --keep")
         return
-    arrays = _read_arrays(saved)
-    known: data.Dataset | str = f"where the data '{study['data']}' are is not recorded"
-    if study["data"] == "demo":
-        known = dataset(task.name, "demo", "", root)
+    known: data.Dataset | str = f"where the data '{study.data}' are is not recorded"
+    if study.data == "demo":
+        known = dataset(study.task.name, "demo", "", root)
     if not isinstance(known, str):
-        known = pooled(task, "demo", root)[0] if study["folds"] else known.test
-    yield _same_clips(arrays, known)
-    stacks = {row: arrays[f"row {row}"] for row in rows}
-    balanced = any("macro_f1" in row["metrics"] for row in rows.values())
-    again = score_rows(stacks, {name: arrays[name] for name in CLIPS}, task, study["baseline"], balanced)
-    for row, content in rows.items():
-        found = again[row]["metrics"] | {"difference": again[row].get("difference", "the baseline has none")}
-        reported = content["metrics"] | ({"difference": content["difference"]} if "difference" in content else {})
-        for name in dict.fromkeys([*reported, *again[row]["metrics"]]):
-            yield _judge(f"{row}: {name}", reported.get(name, {}), found.get(name, "its predictions are not saved"))
+        known = pooled(study.task, "demo", root)[0] if content["folds"] else known.test
+    yield _same_clips(study.predictions, known)
+    stacks = {row: study.predictions[f"row {row}"] for row in content["rows"]}
+    balanced = any("macro_f1" in row["metrics"] for row in content["rows"].values())
+    clips = {name: study.predictions[name] for name in CLIPS}
+    again = score_rows(stacks, clips, study.task, content["baseline"], balanced)
+    for name, row in content["rows"].items():
+        found = again[name]["metrics"] | {"difference": again[name].get("difference", "the baseline has none")}
+        reported = row["metrics"] | ({"difference": row["difference"]} if "difference" in row else {})
+        for key in dict.fromkeys([*reported, *again[name]["metrics"]]):
+            yield _judge(f"{name}: {key}", reported.get(key, {}), found.get(key, "its predictions are not saved"))
     yield Claim("validation scores, curves, minutes", note="validation predictions are not kept; sweep trains again")
 
 
@@ -187,22 +170,23 @@ def check_readme(folder: Path, tasks: list[str]) -> list[Claim]:
     if not path.is_file():
         return [Claim(path.name, note=f"there is none in {path.parent}")]
     try:
-        shown, made = path.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0], readme_table(read(folder))
-        told = studies_page(read(folder)).splitlines()
+        results = read(folder)
+        shown, made = path.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0], readme_table(results)
+        told = studies_page(results).splitlines() if results.studies else []
         known = beside.read_text(encoding="utf-8").splitlines() if told else []
-    except (*BROKEN, StopIteration) as error:
+    except BROKEN as error:
         why = f"its tables cannot be compared with the results ({type(error).__name__}: {error})"
         return [Claim(path.name, evidence=FAIL, note=why)]
-    ours = tuple(f"| {task} " for task in tasks)
     rows = [
-        {" ".join(line[2:].split(" | ")[:3]): line for line in text.splitlines() if line.startswith(ours)}
+        {" ".join(line[2:].split(" | ")[:3]): line for line in text.splitlines() if line.startswith("| ")}
         for text in (shown, made)
     ]
     claims = []
     for key in dict.fromkeys([*rows[0], *rows[1]]):
-        before, after = (one.get(key, "no such row") for one in rows)
-        note = "" if before == after else f"README.md: {before}; the results: {after}"
-        claims.append(Claim(key, evidence=FAIL if note else PASS, note=note))
+        if key.split(" ")[0] in tasks:
+            before, after = (one.get(key, "no such row") for one in rows)
+            note = "" if before == after else f"README.md: {before}; the results: {after}"
+            claims.append(Claim(key, evidence=FAIL if note else PASS, note=note))
     if told:
         lacks = [line for line in told if line not in known]
         note = f"it lacks: {lacks[0]}" if lacks else ""
@@ -210,24 +194,36 @@ def check_readme(folder: Path, tasks: list[str]) -> list[Claim]:
     return claims
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+@cache
+def dataset(task: str, name: str, classes: str, root: Path) -> data.Dataset | str:
+    """The data of a run, or why they are not here."""
+    if name != "demo" and not Path(name).expanduser().is_dir():
+        return f"the data are not here ({name})"
+    try:
+        return data.load(TASKS[task], name, root, classes)
+    except (ImportError, OSError, ValueError) as error:
+        return f"the data cannot be loaded: {error}"
 
 
-def _same_clips(arrays: dict, pack) -> Claim:
-    """Whether the predictions are of the data's test clips."""
+def _missing(path: Path, command: str) -> Claim:
+    saved = path.with_suffix(".npz").name
+    why = f"{saved} is missing beside {path.name}; write both again: {command}"
+    return Claim("predictions", evidence=FAIL, note=why)
+
+
+def _same_clips(stored: dict, pack) -> Claim:
+    """Whether predictions are of the data's test clips; `pack` may be the reason why that cannot be told."""
     if isinstance(pack, str):
         return Claim("clips of the predictions", note=pack)
-    orders = [np.argsort(names, kind="stable") for names in (arrays["names"], pack.names)]
+    orders = [np.argsort(names, kind="stable") for names in (stored["names"], pack.names)]
     other = [
         name
         for name in CLIPS
-        if len(arrays[name]) != len(pack) or not np.array_equal(arrays[name][orders[0]], getattr(pack, name)[orders[1]])
+        if len(stored[name]) != len(pack) or not np.array_equal(stored[name][orders[0]], getattr(pack, name)[orders[1]])
     ]
     note = f"{', '.join(other)}: not those of the test split" if other else ""
     return Claim(
-        "clips of the predictions", len(arrays["names"]), len(pack), evidence=FAIL if other else PASS, note=note
+        "clips of the predictions", len(stored["names"]), len(pack), evidence=FAIL if other else PASS, note=note
     )
 
 

@@ -14,10 +14,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bundle.page import figure
 from bundle.reproduce.claims import BROKEN, FAIL, OPEN, PASS, Claim, check, check_readme
-from bundle.reproduce.page import Source, in_figures, write
-from bundle.reproduce.tolerance import compare
-from bundle.run.command import NOTEBOOKS, ROOT, Job, execute, plan
+from bundle.reproduce.page import Source, write
+from bundle.reproduce.tolerance import compare, tolerances
+from bundle.results import RESULTS, ROOT, Results, Run, Study
+from bundle.run.command import NOTEBOOKS, execute, plan
 
 RETRAINED = "04_mel_cnn", "05_evaluation"  # where both are asked for, the second uses what the first has trained
 
@@ -29,9 +31,7 @@ def add_arguments(verbs) -> None:
     parser = verbs.add_parser("reproduce", help="check the reported results, and train again", description=__doc__)
     parser.add_argument("--task", action="append", choices=list(TASKS), help="only this task; may be repeated")
     parser.add_argument("--notebook", action="append", help="only notebooks whose name starts so, such as 03")
-    parser.add_argument(
-        "--results", type=Path, default=ROOT / "report" / "results", help="what is reported (%(default)s)"
-    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="what is reported (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for everything written (default: runs/<time>)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at a time (%(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="time limit of one notebook (%(default)s)")
@@ -60,16 +60,15 @@ def command(options: argparse.Namespace) -> int:
     out = (options.out or ROOT / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S")).resolve()
     started, sources = time.perf_counter(), []
     for path in paths:
-        sources.append(Source(f"{path.parent.name}/{path.stem}", *check(path, ROOT)))
+        sources.append(Source(path, *check(path, ROOT)))
         print(in_words(sources[-1]), flush=True)
-    sources.append(Source("README.md", {}, check_readme(folder, tasks)))
+    sources.append(Source(folder.parent.parent / "README.md", {}, check_readme(folder, tasks)))
     print(in_words(sources[-1]), flush=True)
     if not options.no_train:
         write(out, "not finished", sources, False, time.perf_counter() - started)  # stands when the rest is killed
-        repeat(sources, out, options.jobs, options.minutes)
+        repeat([source for source in sources if "notebook" in source.content], studies(sources), out, options)
     failed = sum(source.count(FAIL) for source in sources)
-    seconds = time.perf_counter() - started
-    write(out, "does not hold" if failed else "holds", sources, not options.no_train, seconds)
+    write(out, "does not hold" if failed else "holds", sources, not options.no_train, time.perf_counter() - started)
     counts = ", ".join(f"{sum(source.count(state) for source in sources)} {state}" for state in (PASS, FAIL, OPEN))
     print(f"{counts}; {out / 'reproduction.html'}")
     for source in sources:
@@ -79,12 +78,21 @@ def command(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def repeat(sources: list[Source], out: Path, workers: int, minutes: float) -> None:
+def studies(sources: list[Source]) -> Results:
+    """Those of the studies that can be read: they say how far seeds lie apart."""
+    found: dict[str, dict[str, Study]] = {}
+    for source in sources:
+        if "study" in source.content:
+            study = Study(source.path, source.content)
+            found.setdefault(f"{study.task.name}-{study.data}", {})[study.name] = study
+    return Results(RESULTS, {}, found, {})
+
+
+def repeat(sources: list[Source], known: Results, out: Path, options: argparse.Namespace) -> None:
     """Execute the notebooks of `sources` again, below `out`, and compare; a failing one does not stop the others."""
-    told = {source.name: source for source in sources if "notebook" in source.content}
-    jobs, found = [], [source.content for source in sources if "study" in source.content]
-    for name, source in told.items():
-        place, notebook = name.split("/")
+    told, jobs = {source.name: source for source in sources}, []
+    for source in sources:
+        place, notebook = source.name.split("/")
         again = notebook == RETRAINED[1] and f"{place}/{RETRAINED[0]}" in told
         given = source.content["parameters"] | {"MODE": "infer" if again else "train"}
         planned, problems = plan([source.content["task"]], [notebook], given, out)
@@ -92,18 +100,22 @@ def repeat(sources: list[Source], out: Path, workers: int, minutes: float) -> No
             source.claims.append(Claim("execution", repeated=FAIL, note=" ".join(problems)))
         else:
             jobs.append(replace(planned[0], out=out / place))
-    for outcome in execute(jobs, workers, minutes, ordered=True):
+    for outcome in execute(jobs, options.jobs, options.minutes, ordered=True):
         source = told[f"{outcome.job.out.name}/{outcome.job.notebook}"]
         if outcome.results is None:
             source.claims.append(Claim("execution", repeated=FAIL, note=outcome.error))
             continue
+        run = Run(source.path, source.content)
+        measured = Run(outcome.job.out / "results" / f"{run.notebook}.json", outcome.results)
         try:
-            source.curves, source.identical = compare(source.claims, source.content, outcome.results, found)
+            allowed = tolerances(run, known.studies_of(run))
+            source.curves, source.identical = compare(source.claims, run, measured, allowed)
             pair = source.content["environment"], outcome.results["environment"]
             other = [
                 f"{key} {pair[0].get(key)} → {pair[1].get(key)}" for key in pair[1] if pair[0].get(key) != pair[1][key]
             ]
-            source.told = f"Executed with {_given(outcome.job)}. Environment: {', '.join(other) or 'the same'}."
+            given = ", ".join(f"{name} {value!r}" for name, value in outcome.job.parameters.items())
+            source.told = f"Executed with {given}. Environment: {', '.join(other) or 'the same'}."
         except BROKEN as error:
             source.claims.append(Claim("execution", repeated=FAIL, note=f"{type(error).__name__}: {error}"))
         print(in_words(source), flush=True)
@@ -120,14 +132,8 @@ def explain(claim: Claim) -> str:
     """Why a claim fails."""
     words = [claim.note] if claim.note else []
     if claim.repeated == FAIL and claim.measured is not None:
-        words.append(
-            f"reported {in_figures(claim.reported)}, executed again {in_figures(claim.measured)}, "
-            f"tolerance {in_figures(claim.tolerance)} ({claim.tolerance_from})"
-        )
+        reported, measured, tolerance = (figure(v, 4) for v in (claim.reported, claim.measured, claim.tolerance))
+        words.append(f"reported {reported}, executed again {measured}, tolerance {tolerance} ({claim.tolerance_from})")
     elif not words:
-        words.append(f"reported {in_figures(claim.reported)}, found {in_figures(claim.recomputed)}")
+        words.append(f"reported {figure(claim.reported, 4)}, found {figure(claim.recomputed, 4)}")
     return "; ".join(words)
-
-
-def _given(job: Job) -> str:
-    return ", ".join(f"{name} {value!r}" for name, value in job.parameters.items())

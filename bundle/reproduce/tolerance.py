@@ -7,13 +7,12 @@ by what another seed changes, and never as wide as the effect that is claimed.
 from __future__ import annotations
 
 import json
-import os
 import re
 from math import hypot
-from pathlib import Path
 
-from bundle.reproduce.claims import CALIBRATION, DIFFERENCE, FAIL, FINAL, LOSS, PASS, Claim, curves_by_model, models_of
-from helpers.tasks import TASKS
+from bundle.reproduce.claims import CALIBRATION, FAIL, LOSS, PASS, Claim
+from bundle.results import DIFFERENCE, Results, Run, Study
+from helpers.files import replacing
 
 LOSS_SHARE, LOSS_STEP = 0.05, 0.05  # how far a point of the training loss may lie off, whichever is more
 JUDGED, DRAWN = "epoch_train_loss", ("epoch_train_loss", "epoch_valid_loss")
@@ -21,7 +20,7 @@ SIDES = ("reported", "measured")
 SPREADS = ("networks", "first_layer", "deeper")  # studies that say how far seeds lie apart, the first that can
 
 
-def tolerances(results: dict, studies: list[dict]) -> dict[str, dict]:
+def tolerances(run: Run, studies: dict[str, Study]) -> dict[str, dict]:
     """How far each metric of a notebook may lie off when it is trained again with the same seed, elsewhere.
 
     Twice the deviation over seeds where a study of the same task and data has trained the model, else half of the
@@ -29,86 +28,72 @@ def tolerances(results: dict, studies: list[dict]) -> dict[str, dict]:
 
     Parameters
     ----------
-    results : dict
-        A notebook's results file.
-    studies : list of dict
-        Study files; others than those of this task and data are passed over.
+    run : Run
+    studies : dict of str to Study
+        From `Results.studies_of`.
 
     Returns
     -------
     dict
         By metric: {"tolerance", "tolerance_from"}, the second in words.
     """
-    models, found = sorted(results["weights_digest"], key=len, reverse=True), {}
-    headline, about = TASKS[results["task"]].headline, (results["task"], results["data"], "")
-    ours = {
-        study["study"]: study
-        for study in studies
-        if (study["task"], study["data"], results["parameters"]["CLASSES"]) == about
-    }
+    found, metrics, headline = {}, run.content["metrics"], run.task.headline
 
     def spread(model: str, score: str) -> tuple[float, str] | None:
         """Twice the deviation of a model's score over seeds, from the first study that has one."""
         layer = re.fullmatch(r"raw_cnn_(\d+)_(\d+)", model)
         rows = [model, *(["/".join(layer.groups())] if layer else []), *["raw_cnn"] * (model == "raw_cnn_256_256")]
-        for name in SPREADS:
-            for row in rows:
-                one = ours.get(name, {}).get("rows", {}).get(row, {}).get("metrics", {}).get(score, {})
-                if one.get("deviation") is not None:
-                    return 2 * one["deviation"], f"2 × deviation over {one['seeds']} seeds, study_{name} {row}"
+        for study in (studies[name] for name in SPREADS if name in studies):
+            for row in (study.rows[name] for name in rows if name in study.rows):
+                one = row.score(score)
+                if one and one.deviation is not None:
+                    return 2 * one.deviation, f"2 × deviation over {one.seeds} seeds, study_{study.name} {row.name}"
         return None
 
-    for name, metric in results["metrics"].items():
-        model = next((model for model in models if name.startswith(f"{model}_")), models[0] if models else "")
-        score = name.removeprefix(FINAL).removeprefix(f"{model}_")
-        value = (metric["high"] - metric["low"]) / 2, "half of the interval"
-        if name.startswith(DIFFERENCE):
-            both = [spread(model, headline) for model in models_of(name)]
-            if all(both):
-                value = hypot(both[0][0], both[1][0]), "2 × deviation over seeds, of both models together"
+    for key, metric in metrics.items():
+        models, kind = run.about(key)
+        spreads = [spread(model, headline if kind == DIFFERENCE else kind) for model in models]
+        if not spreads or None in spreads:
+            found[key] = (metric["high"] - metric["low"]) / 2, "half of the interval"
+        elif kind == DIFFERENCE:
+            found[key] = hypot(*(value for value, _ in spreads)), "2 × deviation over seeds, of both models together"
         else:
-            value = spread(model, score) or value
-        found[name] = value
-    for name, metric in results["metrics"].items():
-        if name.startswith(DIFFERENCE) and (metric["low"] > 0 or metric["high"] < 0):
-            limit = abs(metric["value"]) / 2, f"half of the {name}"
-            for other in (name, *(f"{model}_{headline}" for model in models_of(name))):
+            found[key] = spreads[0]
+    for key, metric in metrics.items():
+        models, kind = run.about(key)
+        if kind == DIFFERENCE and (metric["low"] > 0 or metric["high"] < 0):
+            limit = abs(metric["value"]) / 2, f"half of the {key}"
+            for other in (key, *(f"{model}_{headline}" for model in models)):
                 if other in found:
                     found[other] = min(found[other], limit)
-    for name in found:  # an error of calibration has no interval; it moves as the score does
-        if name.endswith(f"_{CALIBRATION}"):
-            found[name] = found.get(name.removesuffix(CALIBRATION) + headline, found[name])
-    return {name: {"tolerance": float(value), "tolerance_from": source} for name, (value, source) in found.items()}
+    for key in found:  # an error of calibration has no interval; it moves as the score does
+        if run.about(key)[1] == CALIBRATION:
+            found[key] = found.get(key.removesuffix(CALIBRATION) + headline, found[key])
+    return {key: {"tolerance": float(value), "tolerance_from": source} for key, (value, source) in found.items()}
 
 
-def state_tolerances(folder: Path) -> None:
-    """Write "tolerance" and "tolerance_from" into every metric of the results in `folder`/<task>-<data>/."""
-    studies = read_studies(folder)
-    for path in sorted(folder.glob("*/[0-9][0-9]_*.json")):
-        results = json.loads(path.read_text(encoding="utf-8"))
-        for name, stated in tolerances(results, studies).items():
-            results["metrics"][name] |= stated
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.json")
-        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+def state_tolerances(results: Results) -> None:
+    """Write the tolerance of every metric into tolerances.json beside the results; these are not touched."""
+    stated = {
+        f"{place}/{run.notebook}": tolerances(run, results.studies_of(run))
+        for place, runs in results.runs.items()
+        for run in runs.values()
+    }
+    with replacing(results.folder / "tolerances.json") as temporary:
+        temporary.write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
 
 
-def read_studies(folder: Path) -> list[dict]:
-    """All studies in `folder`/<task>-<data>/."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/study_*.json"))]
-
-
-def compare(claims: list[Claim], reported: dict, measured: dict, studies: list[dict]) -> tuple[list[dict], bool]:
+def compare(claims: list[Claim], run: Run, measured: Run, allowed: dict[str, dict]) -> tuple[list[dict], bool]:
     """Judge a notebook that was executed again; completes `claims`, those of the training loss too.
 
     Parameters
     ----------
     claims : list of Claim
-        Of `reported`, from `claims.check`.
-    reported, measured : dict
-        Two results files of the same notebook.
-    studies : list of dict
-        As for `tolerances`. Of a tolerance that stands in `reported` and the derived one the smaller counts.
+        Of `run`, from `claims.check`.
+    run, measured : Run
+        What is reported, and the same notebook executed again.
+    allowed : dict
+        From `tolerances`.
 
     Returns
     -------
@@ -117,37 +102,37 @@ def compare(claims: list[Claim], reported: dict, measured: dict, studies: list[d
     identical : bool
         Whether every metric and every point of every curve is the same to the last bit.
     """
-    derived = tolerances(reported, studies)
-    for claim in (claim for claim in claims if claim.figure in reported["metrics"]):
-        metric, again = reported["metrics"][claim.figure], measured["metrics"].get(claim.figure)
-        claim.tolerance, claim.tolerance_from = derived[claim.figure].values()
-        if metric.get("tolerance", claim.tolerance) < claim.tolerance:
-            claim.tolerance, claim.tolerance_from = metric["tolerance"], metric.get("tolerance_from", "as stated")
-        if again is None:
+    before, after = run.content["metrics"], measured.content["metrics"]
+    for claim in (claim for claim in claims if claim.figure in before):
+        claim.tolerance, claim.tolerance_from = allowed[claim.figure].values()
+        if claim.figure not in after:
             claim.repeated, claim.note = FAIL, f"{claim.note} executed again, the notebook does not give it".strip()
             continue
-        claim.measured, claim.difference = again["value"], again["value"] - metric["value"]
+        claim.measured = after[claim.figure]["value"]
+        claim.difference = claim.measured - before[claim.figure]["value"]
         claim.repeated = PASS if abs(claim.difference) <= claim.tolerance + 1e-12 else FAIL
-    before, after = curves_by_model(reported), curves_by_model(measured)
-    curves = []
-    for model in dict.fromkeys([*before, *after]):
-        lines = [one.get(model, {}) for one in (before, after)]
-        judged = _judge_loss(f"{model}{LOSS}", *(one.get(JUDGED, []) for one in lines))
+    lines, curves = (run.curves(), measured.curves()), []
+    for model in dict.fromkeys([*lines[0], *lines[1]]):
+        pair = [one.get(model, {}) for one in lines]
+        judged = _judge_loss(f"{model}{LOSS}", *(one.get(JUDGED, []) for one in pair))
         claims[:] = [claim for claim in claims if claim.figure != judged.figure] + [judged]
         for name in DRAWN:
-            pair = [one.get(name, []) for one in lines]
-            curves.append(
-                {"model": model, "name": name, "judged": name == JUDGED, **dict(zip(SIDES, pair, strict=True))}
-            )
-    values = [{name: metric["value"] for name, metric in one["metrics"].items()} for one in (reported, measured)]
-    return curves, before == after and all(values[1].get(name) == value for name, value in values[0].items())
+            points = dict(zip(SIDES, (one.get(name, []) for one in pair), strict=True))
+            curves.append({"model": model, "name": name, "judged": name == JUDGED} | points)
+    same = all(key in after and after[key]["value"] == metric["value"] for key, metric in before.items())
+    return curves, same and lines[0] == lines[1]
+
+
+def loss_tolerance(value: float) -> float:
+    """How far a point of the training loss may lie off."""
+    return max(LOSS_STEP, LOSS_SHARE * abs(value))
 
 
 def _judge_loss(figure: str, reported: list[float], measured: list[float]) -> Claim:
     """Compare two loss curves epoch by epoch; the claim shows the epoch that lies furthest off for its tolerance."""
     if not reported or len(reported) != len(measured):
         return Claim(figure, repeated=FAIL, note=f"reported {len(reported)} epochs, measured {len(measured)}")
-    allowed = [max(LOSS_STEP, LOSS_SHARE * abs(value)) for value in reported]
+    allowed = list(map(loss_tolerance, reported))
     gaps = [after - before for before, after in zip(reported, measured, strict=True)]
     worst = max(range(len(gaps)), key=lambda epoch: abs(gaps[epoch]) / allowed[epoch])
     within = all(abs(gap) <= limit for gap, limit in zip(gaps, allowed, strict=True))
