@@ -1,80 +1,102 @@
 """Rules that hold for the whole project: layout, layers, style, size, no path of one machine."""
 
 import ast
-import platform
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [path for path in subprocess.run(
     ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
     check=True,
 ).stdout.split("\0") if path]  # fmt: skip
-# A module may import those that stand before it
+# Arrows between packages, and inside helpers: what a module may import, beside those of its own row
+PACKAGES = {"demo": (), "helpers": ("demo",), "predict": ("helpers",), "bundle": ("helpers", "demo"),
+            "benchmarks": ("helpers", "demo")}  # fmt: skip
 LAYERS = (
-    "tasks", "audio", "files", "data", "features", "metrics", "augment", "models", "training", "weights", "inference",
-    "experiment",
+    ("tasks", "audio", "files"), ("data", "features", "metrics", "augment"), ("plots", "diagram", "models", "probes"),
+    ("tuning", "svm", "training", "weights"), ("inference",), ("experiment",),
 )  # fmt: skip
+MODULES = {
+    path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): ROOT / path
+    for path in FILES if path.endswith(".py") and path.split("/")[0].removesuffix(".py") in PACKAGES
+    and "/templates/" not in path
+}  # fmt: skip
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of the project that a file imports, such as "helpers.audio"."""
+    """Modules of the project that a file imports anywhere in it, such as "helpers.audio"."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] in ("helpers", "bundle", "predict")}
+    return found & set(MODULES)
 
 
-def test_helpers_import_only_what_stands_below_them():
+def test_imports_go_one_way():
+    assert len(MODULES) > 50
+    layer = {name: number for number, row in enumerate(LAYERS) for name in row}
+    for name, path in MODULES.items():
+        parts = name.split(".")
+        for other in imported(path):
+            there = other.split(".")
+            assert there[0] in (parts[0], *PACKAGES[parts[0]]), f"{name} imports {other}"
+            if parts[0] == there[0] == "helpers" and len(parts) > 1 < len(there):
+                assert layer[there[1]] <= layer[parts[1]], f"{name} imports {other}"
+
+
+def test_the_notebooks_import_helpers_and_nothing_else_of_ours():
     seen = 0
-    for path in sorted((ROOT / "helpers").rglob("*.py")):
-        layer = path.relative_to(ROOT / "helpers").parts[0].removesuffix(".py")
-        for name in imported(path):
-            parts = name.split(".")
-            assert parts[0] == "helpers", f"{path} imports {name}"
-            if layer in LAYERS and len(parts) > 1 and parts[1] in LAYERS:
-                assert LAYERS.index(parts[1]) <= LAYERS.index(layer), f"{path} imports {name}"
-                seen += 1
-    assert seen > 20
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        code = ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        found = {name for name in re.findall(r"^\s*(?:from|import) (\w+)", "\n".join(code), re.M) if name in PACKAGES}
+        assert found == {"helpers"}, path
+        seen += 1
+    assert seen == 5
 
 
-def test_importing_helpers_draws_nothing_and_changes_no_setting():
-    program = (
-        "import sys, torch, random, numpy as np, matplotlib as m; s = torch.get_rng_state(), dict(m.rcParams)\n"
-        "n = np.random.get_state()[1].copy(), random.getstate()\n"
-        "from helpers import audio, data, experiment, features, inference, metrics, models, plots, tasks, training\n"
-        "from helpers import weights\n"
-        "assert torch.equal(s[0], torch.get_rng_state()) and s[1] == dict(m.rcParams)\n"
-        "assert (n[0] == np.random.get_state()[1]).all() and n[1] == random.getstate()"
+def test_there_is_no_circle():
+    known = {name: imported(path) - {name} for name, path in MODULES.items()}
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " imports ".join((*above[above.index(name) :], name))
+        for other in sorted(known[name]):
+            visit(other, (*above, name))
+        known[name] = set()  # nothing below it leads back
+
+    for name in MODULES:
+        visit(name, ())
+
+
+def test_importing_a_module_does_nothing():
+    """No random number, no setting, no output, no process, nothing written, whichever module it is."""
+    program = """
+import random, sys, importlib, os, matplotlib, numpy, torch
+events = []
+def audit(event, given):
+    written = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR)
+    if written or event in ("subprocess.Popen", "os.system", "os.mkdir", "socket.connect"):
+        events.append((event, str(given[0])))
+def state():
+    return (torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist(), random.getstate(),
+            dict(matplotlib.rcParams), torch.get_num_threads())
+
+before = state()
+for name in sys.argv[1:]:
+    sys.addaudithook(audit) if name == sys.argv[1] else None
+    importlib.import_module(name)
+    assert state() == before, name
+assert not [event for event in events if os.getcwd() in event[1] or event[0] != "open"], events
+"""
+    names = [name for name in MODULES if not name.endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program, *names], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library has no such setting")
-def test_with_helpers_memory_is_used_again_without_faulting_its_pages_in():
-    program = (
-        "import resource, numpy as np\n"
-        "def use():\n"
-        "    for _ in range(20):\n"
-        "        held = [np.ones(2**18, np.float32) for _ in range(4)]\n"
-        "use()\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "use()\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
-    )
-    found = [
-        int(subprocess.run([sys.executable, "-c", first + program], cwd=ROOT, capture_output=True, text=True).stdout)
-        for first in ("", "import helpers\n")
-    ]
-    assert found[1] < 100 < 10_000 < found[0]  # pages; without it, most of 20 times 4 MiB
 
 
 def test_nothing_branches_on_the_name_of_a_task():
