@@ -68,7 +68,8 @@ class _Grading:
         """Outcome and reason."""
         from bundle.grade.inference import infer
 
-        done = self.boxed("unpacking", [str(ROOT / "bundle" / "unpack.py"), str(self.archive), self.at("unpacked")])
+        unpacker = Path(__file__).with_name("unpack.py")
+        done = self.boxed("unpacking", [str(unpacker), str(self.archive), self.at("unpacked")])
         if not done.ok:
             last = (done.log.strip().splitlines() or ["it could not be unpacked"])[-1]
             return "broken submission", f"it ran out of {done.ended} while being unpacked" if done.ended else last
