@@ -14,7 +14,7 @@ import numpy as np
 from scipy.signal import medfilt, welch
 from tqdm import tqdm
 
-from bundle.download.published import COUNTS, Counts
+from bundle.published import COUNTS, Counts
 from helpers import data
 from helpers.audio import BadAudio
 from helpers.data.listing import Item, Listing, check_groups

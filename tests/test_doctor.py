@@ -16,7 +16,7 @@ import soundfile
 from bundle import doctor, doctor_data
 from bundle.__main__ import main
 from bundle.doctor_data import examine, prominence_db
-from bundle.download.published import COUNTS, EMPTY_MP3S
+from bundle.published import COUNTS, EMPTY_MP3S
 from helpers.data.listing import Item, Listing
 from helpers.tasks import TASKS
 

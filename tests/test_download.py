@@ -18,8 +18,8 @@ import pytest
 from bundle.__main__ import main
 from bundle.download import fetch as module
 from bundle.download.fetch import download, fetch
-from bundle.download.published import COUNTS, SOURCES, Archive, Source
 from bundle.download.unpack import Refused, unpack
+from bundle.published import COUNTS, SOURCES, Archive, Source
 
 BODY = np.random.default_rng(0).bytes(300_000)  # no compression, no repetition: every byte tells
 

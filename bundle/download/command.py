@@ -22,7 +22,7 @@ def add_arguments(verbs) -> None:
 def command(options: argparse.Namespace) -> int:
     """Download; 0 when all is there, 1 with the reason when it is not."""
     from bundle.download.fetch import download
-    from bundle.download.published import SOURCES
+    from bundle.published import SOURCES
 
     folder = (options.out or ROOT / "data" / options.task).expanduser()
     try:

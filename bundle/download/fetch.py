@@ -17,8 +17,8 @@ from urllib.request import Request, urlopen
 
 from tqdm.auto import tqdm
 
-from bundle.download.published import Archive, Source
 from bundle.download.unpack import TEMPORARY, Refused, unpack
+from bundle.published import Archive, Source
 
 TRIES = 5  # attempts in a row that bring nothing new
 PAUSE = 1.0  # s before the second attempt, doubled before each further one
