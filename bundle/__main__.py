@@ -10,7 +10,7 @@ VERBS = {  # module, and what it does
     "sweep": ("study.command", "run a study: many trainings, one table"),
     "site": ("site.command", "build the pages"),
     "train": ("study.train", "train one network on many devices"),
-    "download": ("download.command", "fetch a published data set"),
+    "download": ("download", "fetch a published data set"),
     "doctor": ("doctor", "check this machine, and data"),
     "grade": ("grade.command", "judge a submission"),
     "submit": ("submit.command", "write the zip that a brief asks for"),

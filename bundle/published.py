@@ -23,6 +23,11 @@ class Archive:
     gives: tuple[str, ...]
     digest: str = ""
 
+    @property
+    def packed(self) -> bool:
+        """Whether it is unpacked, and not used as it is."""
+        return self.parts != self.gives
+
 
 @dataclass(frozen=True)
 class Source:
@@ -65,22 +70,16 @@ class Counts:
     Attributes
     ----------
     splits : dict of str to int
-        Clips per split; a name with a folder in front of its clips ("nsynth-train") stands for that folder.
-    classes : dict of str to dict of str to int
-        Clips per class for the splits where they are published; under "", of all splits together.
-    rate : int
-        Sampling rate of the files in Hz; 0: the task's.
+        Clips per split, or per folder that the names of the clips begin with.
+    classes : dict of str to int
+        Clips per class, of all splits together, where they are published.
     faults : dict of str to str
-        What a clip's name begins with, and what is known to be wrong with it.
-    pitched : bool
-        Every clip is a note, so one that is noise all through is a fault.
+        A part of a clip's name, and what is known to be wrong with it.
     """
 
     splits: dict[str, int]
-    classes: dict[str, dict[str, int]] = field(default_factory=dict)
-    rate: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
-    pitched: bool = False
 
 
 EMPTY_MP3S = (
@@ -89,25 +88,20 @@ EMPTY_MP3S = (
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_couperin-88-117",
 )
 # magenta/magenta issue 2092 names the first and the last of 71 notes: all of this instrument from pitch 84 to 108
-NOISE_NOTES = {
-    f"nsynth-test/brass_acoustic_046-{pitch:03d}-": "noise (magenta/magenta issue 2092)" for pitch in range(84, 109)
-}
+NOISE_NOTES = tuple(f"brass_acoustic_046-{pitch:03d}-" for pitch in range(84, 109))
 # By `Listing.layout`. NSynth: Engel et al. 2017, table of families; MagnaTagATune: Law et al. 2009, parts 0-b, c, d-f
 COUNTS = {
     "NSynth": Counts(
         {"nsynth-train": 289_205, "nsynth-valid": 12_678, "nsynth-test": 4_096},
-        {"": {"bass": 68_955, "brass": 13_830, "flute": 9_423, "guitar": 35_423, "keyboard": 54_991, "mallet": 35_066,
-              "organ": 36_577, "reed": 14_866, "string": 20_594, "synth_lead": 5_501, "vocal": 10_753}},
-        rate=16_000, faults=NOISE_NOTES, pitched=True,
+        {"bass": 68_955, "brass": 13_830, "flute": 9_423, "guitar": 35_423, "keyboard": 54_991, "mallet": 35_066,
+         "organ": 36_577, "reed": 14_866, "string": 20_594, "synth_lead": 5_501, "vocal": 10_753},
+        dict.fromkeys(NOISE_NOTES, "noise (magenta/magenta issue 2092)"),
     ),
     "MagnaTagATune, original": Counts(
-        {"train": 18_709, "valid": 1_825, "test": 5_329}, rate=16_000,
-        faults={name: "published empty" for name in EMPTY_MP3S},
+        {"train": 18_709, "valid": 1_825, "test": 5_329}, faults=dict.fromkeys(EMPTY_MP3S, "published empty"),
     ),
-    "MagnaTagATune, Bristol": Counts({"train and valid": 16_963, "test": 4_392}),
+    "MagnaTagATune, Bristol": Counts({"train": 16_963, "val": 4_392}),
     "course arrays": Counts(
-        {"train": 6_000, "test": 1_200},
-        {"train": dict.fromkeys(("de", "en", "es", "fr", "nl", "pt"), 1_000),
-         "test": dict.fromkeys(("de", "en", "es", "fr", "nl", "pt"), 200)},
+        {"train": 6_000, "test": 1_200}, dict.fromkeys(("de", "en", "es", "fr", "nl", "pt"), 1_200),
     ),
 }  # fmt: skip

@@ -1,1 +1,0 @@
-"""Fetch published data sets."""
