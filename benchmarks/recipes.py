@@ -16,17 +16,15 @@ from torch.utils.data import DataLoader, Dataset
 from helpers.features import MelSpectrogram
 
 
-def librosa_mel(path: Path, rate: int, n_fft: int, hop: int, mels: int) -> np.ndarray:
+def mel_power(wave: np.ndarray, rate: int, n_fft: int, hop: int, mels: int) -> np.ndarray:
+    """librosa's mel spectrogram of a waveform, (mels, frames)."""
+    return librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=n_fft, hop_length=hop, n_mels=mels)
+
+
+def mel_of_file(path: Path, rate: int, n_fft: int, hop: int, mels: int) -> np.ndarray:
     """Decode a file and take its mel spectrogram in dB, (mels, frames)."""
     wave, _ = librosa.load(path, sr=rate)
-    power = librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=n_fft, hop_length=hop, n_mels=mels)
-    return librosa.power_to_db(power)
-
-
-def mean_pooled(wave: np.ndarray, rate: int, n_fft: int, hop: int, mels: int) -> np.ndarray:
-    """Mean over time of librosa's log-mels, (mels,)."""
-    power = librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=n_fft, hop_length=hop, n_mels=mels)
-    return librosa.power_to_db(power).mean(axis=1)
+    return librosa.power_to_db(mel_power(wave, rate, n_fft, hop, mels))
 
 
 def features_75(wave: np.ndarray, rate: int) -> np.ndarray:
@@ -44,23 +42,25 @@ def features_75(wave: np.ndarray, rate: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-class ShortChunk(nn.Module):
+def convolutions(*channels: int) -> nn.Sequential:
+    """Blocks of a 3 × 3 convolution, batch norm, ReLU and max-pooling by two."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers)
+
+
+def short_chunk(classes: int) -> nn.Module:
     """Seven convolutions without residuals, 3.7 million parameters, as commonly handed in for instrument families.
 
     Input   mel     (batch, 128, frames)  dB, at least 128 frames
     Output  logits  (batch, classes)
     """
-
-    def __init__(self, classes: int):
-        super().__init__()
-        layers: list[nn.Module] = [nn.BatchNorm2d(1)]
-        for before, after in pairwise([1, 128, 128, 256, 256, 256, 256, 512]):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, classes))
-
-    def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        return self.head(self.blocks(mel[:, None]).amax(dim=(2, 3)))
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 128)), nn.BatchNorm2d(1), convolutions(1, 128, 128, 256, 256, 256, 256, 512),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+        nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, classes),
+    )  # fmt: skip
 
 
 class MfccCNN(nn.Module):
@@ -75,15 +75,13 @@ class MfccCNN(nn.Module):
         self.front = MelSpectrogram(rate, 1024, 256, 64)
         cosines = dct(np.eye(64, dtype=np.float32), norm="ortho", axis=0)[:20]
         self.register_buffer("cosines", torch.from_numpy(cosines.copy()))  # (20, bands)
-        layers: list[nn.Module] = []
-        for before, after in pairwise([1, 32, 64, 64, 128]):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(128, classes)
+        self.blocks, self.head = convolutions(1, 32, 64, 64, 128), nn.Linear(128, classes)
+
+    def mfcc(self, wave: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(self.cosines, self.front(wave))  # (batch, 20, frames)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        mfcc = torch.matmul(self.cosines, self.front(wave))  # (batch, 20, frames)
-        return self.head(self.blocks(mfcc[:, None]).mean(dim=(2, 3)))
+        return self.head(self.blocks(self.mfcc(wave)[:, None]).mean(dim=(2, 3)))
 
 
 def raw_network(classes: int, window: int) -> nn.Module:

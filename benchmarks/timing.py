@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import psutil
 
-REPEATS = 5
 PAUSE = 0.3  # seconds before a turn: OpenBLAS's threads spin on for a tenth after librosa, and would slow what follows
 
 
@@ -23,21 +22,18 @@ def seconds_per_clip(work: Callable[[], int]) -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, lowest and highest."""
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    """Median, lowest and highest, and of how many."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "repeats": len(values)}
 
 
-def compare(ours: Callable[[], int], theirs: Callable[[], int], repeats: int = REPEATS, warm: bool = True) -> dict:
-    """How many times faster `ours` is: the two run in turns, so that a busy moment meets both.
+def compare(ours: Callable[[], int], theirs: Callable[[], int], repeats: int = 5) -> dict[str, float]:
+    """How many times faster `ours` is: after one call of each, the two run in turns, so that a busy moment meets both.
 
-    Both return how many clips they have done; `warm` runs each once before.
+    Both return how many clips they have done.
     """
-    if warm:
-        ours(), theirs()
+    ours(), theirs()
     pairs = [(seconds_per_clip(ours), seconds_per_clip(theirs)) for _ in range(repeats)]
-    return {
-        "ratio": spread([slow / fast for fast, slow in pairs]),
-        "repeats": repeats,
+    return spread([slow / fast for fast, slow in pairs]) | {
         "ours_ms_per_clip": 1e3 * statistics.median(fast for fast, _ in pairs),
         "theirs_ms_per_clip": 1e3 * statistics.median(slow for _, slow in pairs),
     }
@@ -54,19 +50,19 @@ def watched(command: list[str], **options) -> dict[str, float]:
     subprocess.CalledProcessError
         If it fails.
     """
-    started, peak = time.perf_counter(), {"resident": 0, "anonymous": 0}
+    started, resident, anonymous = time.perf_counter(), 0, 0
     with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads fills up, and the process waits
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, **options)
         watch = psutil.Process(process.pid)
         while process.poll() is None:
             try:
                 memory = watch.memory_info()
-            except psutil.Error:
+            except psutil.Error:  # it has ended
                 break
-            peak["resident"] = max(peak["resident"], memory.rss)
-            peak["anonymous"] = max(peak["anonymous"], memory.rss - memory.shared)
+            resident, anonymous = max(resident, memory.rss), max(anonymous, memory.rss - memory.shared)
             time.sleep(0.02)
         if process.wait():
             said.seek(0)
             raise subprocess.CalledProcessError(process.returncode, command, said.read())
-    return {"seconds": time.perf_counter() - started} | {f"{name}_mib": size / 2**20 for name, size in peak.items()}
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "resident_mib": resident / 2**20, "anonymous_mib": anonymous / 2**20}

@@ -1,68 +1,52 @@
-"""The bench's recipes are what they say they are, and its pages say what was measured. Nothing is timed here."""
+"""The bench's recipes are what they say they are, its rows run, and its page says what was measured."""
 
+import itertools
+import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import librosa
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import pages, profiles, recipes, timing
+from benchmarks import pages, recipes, rows, scale, timing
 from helpers.models import build, config_for
-from helpers.tasks import TASKS
+
+BENCHMARKS = Path(pages.__file__).parent
 
 
-def row(median: float, aim: float | None, met: bool | None, unit: str = "times as fast") -> dict:
-    ratio = {"low": 0.9 * median, "median": median, "high": 1.1 * median}
-    measured = {"ratio": ratio, "repeats": 3, "ours_ms_per_clip": 2.0, "theirs_ms_per_clip": 2.0 * median}
-    return {
-        "name": "front end", "against": "librosa", "unit": unit, "measured": measured, "aim": aim, "met": met,
-        "below": False,
-    }  # fmt: skip
+def sizes(model):
+    return [parameter.numel() for parameter in model.parameters()]
 
 
 def test_the_usual_networks_have_their_published_size():
-    sizes = [
-        sum(parameter.numel() for parameter in model.parameters())
-        for model in (recipes.ShortChunk(11), recipes.MfccCNN(6, 8000))
-    ]
-    assert sizes[0] == pytest.approx(3.67e6, rel=0.01)
-    assert sizes[1] == pytest.approx(131e3, rel=0.01)
+    assert sum(sizes(recipes.short_chunk(11))) == pytest.approx(3.67e6, rel=0.01)
+    assert sum(sizes(recipes.MfccCNN(6, 8000))) == pytest.approx(131e3, rel=0.01)
+    ours, theirs = build(config_for(rows.TAGS, "RawCNN", 50)), recipes.raw_network(50, rows.TAGS.window_samples)
+    assert sizes(theirs) == sizes(ours)
 
 
-def test_the_usual_raw_network_is_the_papers():
-    task = TASKS["magnatagatune"]
-    ours, theirs = build(config_for(task, "RawCNN", 50)), recipes.raw_network(50, task.window_samples)
-    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.parameters(), strict=True)))
-    wave = torch.randn(2, task.window_samples, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(theirs(ours.level.gain * wave), ours(wave), rtol=1e-4, atol=1e-5)
-
-
-def test_the_usual_features_are_75():
+def test_the_usual_features_are_what_they_are_called():
     wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     assert recipes.features_75(wave, 16000).shape == (75,)
-
-
-def test_the_mfcc_network_hears_what_librosa_calls_mfccs():
-    wave = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
-    model = recipes.MfccCNN(6, 8000)
-    ours = model.cosines @ model.front(torch.from_numpy(wave)[None])[0]
-    power = librosa.feature.melspectrogram(
-        y=wave, sr=8000, n_fft=1024, hop_length=256, n_mels=64, pad_mode="constant"
-    )  # fmt: skip
-    expected = librosa.feature.mfcc(S=np.log(power + 1e-6), n_mfcc=20)
-    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-2)
+    ours = recipes.MfccCNN(6, 8000).mfcc(torch.from_numpy(wave)[None])[0].numpy()
+    power = recipes.mel_power(wave, 8000, 1024, 256, 64)
+    np.testing.assert_allclose(ours, librosa.feature.mfcc(S=np.log(power + 1e-6), n_mfcc=20), atol=1e-2)
 
 
 def test_a_ratio_is_their_time_per_clip_over_ours(monkeypatch):
     clock = iter([0.0, 1.0, 1.0, 5.0, 5.0, 6.0, 6.0, 8.0])
+    rests = []
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    found = timing.compare(lambda: 10, lambda: 2, repeats=2, warm=False)
-    assert found["ratio"] == {"median": 15.0, "low": 10.0, "high": 20.0}  # (2 s, 1 s per clip) over 0.1 s
-
-
-def test_shares_add_up_to_one_and_the_largest_comes_first():
-    assert list(profiles.shares({"a": 1.0, "b": 3.0}).items()) == [("b", 0.75), ("a", 0.25)]
+    monkeypatch.setattr(timing.time, "sleep", rests.append)
+    found = timing.compare(lambda: 10, lambda: 2, repeats=2)
+    assert found == {
+        "median": 15.0, "low": 10.0, "high": 20.0, "repeats": 2,  # (2 s, 1 s per clip) over 0.1 s
+        "ours_ms_per_clip": 100.0, "theirs_ms_per_clip": 1500.0,
+    }  # fmt: skip
+    assert rests == [0.3] * 4
 
 
 def test_a_watched_process_that_fails_is_an_error_and_memory_is_counted():
@@ -72,30 +56,53 @@ def test_a_watched_process_that_fails_is_an_error_and_memory_is_counted():
     assert timing.watched([sys.executable, "-c", program])["anonymous_mib"] > 190
 
 
-def test_the_page_says_what_was_missed(tmp_path):
-    environment = {"cores": 2, "threads": 2, "torch": "2", "gpu": None}
-    rows, shares = (
-        [row(1.5, 2, False), row(3, 2, True), row(0.5, None, None, "share")],
-        {"decode": 0.75, "digest": 0.25},
-    )
-    pages.write({"rows": rows, "environment": environment, "profiles": {"first pack": shares}}, tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    assert "| 1.5 × (1.4 to 1.7) | at least 2 ×: missed | 2, 3 | 3 |" in text
-    assert "| 3.0 × (2.7 to 3.3) | at least 2 ×: reached |" in text
-    assert "| 50% (45% to 55%) | – |" in text
-    assert "| first pack | decode 75%, digest 25% |" in text
-    assert (tmp_path / pages.FIGURE).is_file()
+def test_every_row_runs_and_is_one_of_the_page(toy, load_toy, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(timing, "PAUSE", 0)
+    monkeypatch.setattr(rows, "compare", lambda ours, theirs, repeats=1: timing.compare(ours, theirs, 1))
+    monkeypatch.setattr(rows, "watched", lambda command, **_: commands.append(command) or {"seconds": 1.0})
+    paths = sorted((toy / "nsynth" / "nsynth-valid" / "audio").glob("*.wav"))[:2]
+    clips, notes = load_toy("magnatagatune"), load_toy("nsynth")
+    clips, notes = (replace(loaded, train=loaded.train.select(np.arange(4))) for loaded in (clips, notes))
+    found = [
+        *rows.starting(paths[0]), rows.decoding(paths), *rows.describing(paths), *rows.predicting(paths, tmp_path),
+        *rows.small_networks(), rows.packing(paths, tmp_path), rows.raw_training(clips, tmp_path),
+        rows.mel_training(notes),
+    ]  # fmt: skip
+    committed = json.loads((BENCHMARKS / "results.json").read_text())["rows"]
+    for ours, theirs in itertools.zip_longest(found, committed):
+        assert ours.keys() == theirs.keys()
+        assert [ours[key] for key in ("name", "against", "unit", "aim")] == [
+            theirs[key] for key in ("name", "against", "unit", "aim")
+        ]
+    timing.watched(next(command for command in commands if str(paths[0]) in command), cwd=rows.ROOT)
 
 
-def test_memory_that_grows_is_said_with_the_bytes_of_each_recording(tmp_path):
+def test_memory_and_cost_are_measured_for_every_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "watched", lambda command, **_: {"seconds": 1.0})
+    (found,) = scale.measure(tmp_path, (30,))
+    assert found["steps"].keys() == {"pack", "train", "open", "predict"}
+    assert found["steps"]["pack"]["clips"] == found["notes"] > found["steps"]["predict"]["clips"] > 0
+    compile(scale.PROGRAM, "program", "exec")
+
+
+def test_the_page_is_what_the_results_say():
+    results = json.loads((BENCHMARKS / "results.json").read_text())
+    assert (BENCHMARKS / "README.md").read_text() == pages.page(results)
+    for row in results["rows"]:
+        assert row["low"] <= row["median"] <= row["high"]
+
+
+def test_an_aim_that_is_missed_and_memory_that_grows_are_said():
+    row = {"name": "x", "against": "y", "unit": "×", "aim": 2, "median": 1.5, "low": 1.25, "high": 1.75, "repeats": 3}
+    assert pages.cells(row) == ("x", "y", "1.5 × (1.25 to 1.75)", "at least 2 ×: missed", "–", "3")
+    assert pages.cells(row | {"aim": 1})[3] == "at least 1 ×: reached"
+    assert pages.cells(row | {"unit": "s"})[3] == "at most 2 s: reached"
+    assert pages.cells(row | {"aim": 1, "unit": "s"})[3] == "at most 1 s: missed"
+    assert pages.cells(row | {"aim": None, "ours_ms_per_clip": 2, "theirs_ms_per_clip": 3})[3:5] == ("–", "2, 3")
+
     def size(notes, memory):
-        step = {"seconds": 1.0, "anonymous_mib": memory, "resident_mib": 500.0}
-        steps = {"pack": step, "open": step, "predict": step, "train": step | {"anonymous_mib": 400.0 + notes / 1e3}}
-        return {"notes": notes, "clips": {"train": notes // 2}, "predicted": notes // 2, "steps": steps}
+        return {"notes": notes, "steps": {"pack": {"anonymous_mib": memory, "clips": notes}}}
 
-    pages.write({"scale": [size(1000, 100.0), size(2**10 + 1000, 101.0), size(2**11 + 1000, 102.0)]}, tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    assert "(aim: within 10%): pack +2%, 1,024 bytes a recording, reached; train +1%, 1,049 bytes" in text
-    assert "predict +2%, 2,048 bytes a recording, reached." in text
-    pages.write({"scale": [size(1000, 100.0), size(3000, 111.0)]}, tmp_path)
-    assert "pack +11%, 5,767 bytes a recording, missed;" in (tmp_path / "README.md").read_text()
+    assert pages.growth([size(1000, 100.0), size(3048, 102.0)], "pack") == "pack +2%, 1,024 bytes a recording, reached"
+    assert pages.growth([size(1000, 100.0), size(3000, 111.0)], "pack") == "pack +11%, 5,767 bytes a recording, missed"

@@ -72,8 +72,11 @@ def test_an_instrument_in_two_splits_and_another_layout_are_problems(notes, tmp_
     assert (check.name, check.state) == ("layout", "problem")
     assert "found nsynth-test/, nsynth-train/, nsynth-valid/, expected inputs_train_fp16.npy" in check.found
     noise(notes / "nsynth-test" / "audio" / "bass_acoustic_000-061-025.wav", 9)
-    check = by_name(doctor.examine(TASKS["nsynth"], notes, tmp_path))["loading"]
-    assert (check.state, check.found[:53]) == ("problem", "1 groups lie both in 'train' and in 'test', expected ")
+    (notes / "nsynth-train" / "audio" / "flute_acoustic_006-060-025.wav").write_bytes(b"")
+    checks = by_name(doctor.examine(TASKS["nsynth"], notes, tmp_path))
+    assert checks["loading"].state == "problem"
+    assert checks["loading"].found.startswith("1 groups lie both in 'train' and in 'test', expected ")
+    assert checks["recordings"].clips == ("nsynth-train/flute_acoustic_006-060-025: empty file (0 bytes)",)
 
 
 def test_the_empty_mp3s_are_known_and_another_one_is_not(tmp_path):
@@ -154,8 +157,8 @@ def test_packages_are_compared_with_the_pins(tmp_path):
     assert check.mend == "python bundle/install.py; a stored SVM is read by the skops that wrote it"
     assert doctor.packages(path, have | {"torch": "2.5.1"}).state == "problem"
     del have["NumPy"]
-    check = doctor.packages(path, have)
-    assert (check.state, check.found) == ("problem", "numpy is missing (2.4.6)")
+    check = doctor.packages(path, have | {"skops": "0.15.0"})
+    assert (check.state, check.found) == ("problem", "numpy is missing (2.4.6), skops 0.15.0 (pinned 0.16.0)")
     check = doctor.packages(path.rename(tmp_path / "requirements-test.txt"), have)
     assert (check.state, check.mend) == ("warning", "python -m pip install -r requirements-test.txt")
 
