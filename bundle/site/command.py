@@ -1,22 +1,25 @@
-"""Build the pages: results, confusion matrices, clips to hear, executed notebooks. They need no network."""
+"""Build the pages, a Jupyter Book: results, studies, executed notebooks, model cards, reports. They need no network."""
 
 from __future__ import annotations
 
 import argparse
 import html
+import importlib.metadata
 import json
-import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from bundle.results import ROOT
+from bundle.results import RESULTS, ROOT, read, readme_table, studies_page
 
-PAGES = Path(__file__).resolve().parent / "pages"
-ASSETS = ("style.css", "script.js")
+BOOK = Path(__file__).resolve().parent / "book"
 OUT = ROOT / "report" / "site"
 LATEST = ROOT / "runs" / "latest"
+MARK = ".pages"  # an empty file in a folder that we may replace
+SILENT = "Sound left out: this is a recording. Where its licence allows, build the pages with --audio."
 
 
 def add_arguments(verbs) -> None:
@@ -24,7 +27,7 @@ def add_arguments(verbs) -> None:
     parser = verbs.add_parser("site", help="build the pages", description=__doc__)
     parser.add_argument("--run", type=Path, help="folder of executed notebooks (default: runs/latest)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the pages (%(default)s)")
-    parser.add_argument("--audio", action="store_true", help="copy clips of recordings too: mind their licence")
+    parser.add_argument("--audio", action="store_true", help="keep players of recordings: mind their licence")
     parser.set_defaults(call=command)
 
 
@@ -41,7 +44,7 @@ def command(options: argparse.Namespace) -> int:
     return 0
 
 
-def build(out: Path, run: Path, bundle: Path = ROOT, audio: bool = False) -> str:
+def build(out: Path, run: Path, audio: bool = False) -> str:
     """Write the pages into `out`, whole or not at all; returns a line on what was written.
 
     Parameters
@@ -49,154 +52,118 @@ def build(out: Path, run: Path, bundle: Path = ROOT, audio: bool = False) -> str
     out : Path
         Their folder. One that stands there already is replaced when it holds such pages.
     run : Path
-        Executed notebooks, `<run>/<task>/NN_name.ipynb`.
-    bundle : Path
-        Where report/ and weights/ are.
+        Executed notebooks, `<run>/<task>/NN_name.ipynb`. Where there are none, those of the bundle are shown.
     audio : bool
-        Copy clips of recordings, too.
+        Keep the players of recordings, too; those of the rendered demo data are always kept.
 
     Raises
     ------
-    FileNotFoundError
-        If there are no results.
     FileExistsError
         If `out` holds something else.
+    FileNotFoundError
+        If there are no results, or no Jupyter Book.
+    ChildProcessError
+        If Jupyter Book fails; it has printed why.
     """
-    from bundle.site import parts as site_parts
-
     out, run = out.resolve(), run.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / ASSETS[0]).is_file():
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / MARK).is_file():
         raise FileExistsError(
-            f"{out}: holds no pages built before, expected an empty or new folder. Give another --out."
+            f"{out}: holds no pages built before, expected an empty or new folder. Remove it, or give another --out."
         )
-    fresh, old = (out.with_name(f".{out.name}.{word}.{os.getpid()}") for word in ("new", "old"))
-    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
-    fresh.mkdir(parents=True)
+    require_jupyter_book()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        book, pages, old = (Path(scratch) / name for name in ("book", "book/_build/html", "old"))
+        executed = write_sources(book, run, audio)
+        program = "from jupyter_book.cli.main import main; main()"
+        done = subprocess.run([sys.executable, "-c", program, "build", "--quiet", book], stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise ChildProcessError(f"Jupyter Book ended with exit code {done.returncode}; it says why above.")
+        (pages / MARK).touch()
+        try:
+            if out.exists():
+                out.rename(old)
+            pages.rename(out)
+        finally:
+            if old.exists() and not out.exists():
+                old.rename(out)
+    count = len(set(out.rglob("*.html")) - set(out.glob("_static/*")))
+    missing = "" if executed else f"; no executed notebooks in {run}: `python -m bundle run` makes them"
+    return f"{out / 'index.html'}: {count} pages{missing}"
+
+
+def require_jupyter_book() -> None:
+    """Raise FileNotFoundError where there is no Jupyter Book 1; version 2 is another program."""
     try:
-        cards = {path.relative_to(bundle / "weights").with_suffix(""): path for path in bundle.glob("weights/*/*.md")}
-        for name, path in sorted(cards.items()):
-            write(fresh, f"cards/{name.as_posix()}.html", name.as_posix(), markdown(path.read_text(encoding="utf-8")))
-        studies = bundle / "report" / "results" / "README.md"
-        if studies.is_file():
-            write(fresh, "studies.html", "Studies", markdown(studies.read_text(encoding="utf-8")))
-        shown = []
-        for one in site_parts.evaluations(bundle / "report" / "results"):
-            clips, why_none = site_parts.examples(one, fresh, audio)
-            parts = {"matrices": site_parts.matrices(one), "tags": site_parts.tags(one)}
-            shown.append({"of": one, "clips": clips, "why_none": why_none, **parts})
-        content = {
-            "shown": shown,
-            "notebooks": notebooks(fresh, run),
-            "cards": sorted(cards),
-            "studies": studies.is_file(),
-            "reports": reports(fresh, bundle / "report"),
-            "clip_seconds": site_parts.CLIP_SECONDS,
-        }
-        write(fresh, "index.html", "Audio classification: results", template="index.html", **content)
-        for name in ASSETS:
-            shutil.copyfile(PAGES / name, fresh / name)
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for folder in (fresh, old):
-            shutil.rmtree(folder, ignore_errors=True)
-    files = [path for path in out.rglob("*") if path.is_file()]
-    pages, clips = (sum(path.suffix == suffix for path in files) for suffix in (".html", ".flac"))
-    size = sum(path.stat().st_size for path in files) / 2**20
-    missing = "" if content["notebooks"] else f"; no executed notebooks in {run}: `python -m bundle run` makes them"
-    return f"{out / 'index.html'}: {pages} pages, {clips} clips, {size:.1f} MiB{missing}"
+        found = importlib.metadata.version("jupyter-book")
+    except importlib.metadata.PackageNotFoundError:
+        found = "none"
+    if not found.startswith("1."):
+        raise FileNotFoundError(
+            f"jupyter-book: found {found}, expected version 1. "
+            "Install it: python -m pip install -r requirements-site.txt"
+        )
 
 
-def write(folder: Path, name: str, title: str, body: str = "", template: str = "page.html", **content) -> None:
-    """Write one page of the site; `name` is its path in it."""
+def write_sources(book: Path, run: Path, audio: bool) -> bool:
+    """Write the Markdown and notebooks of the book into a new folder; returns whether the notebooks were executed."""
     import jinja2
-    from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    path = folder / name
+    shutil.copytree(BOOK, book)
+    executed = sorted(run.glob("*/[0-9][0-9]_*.ipynb"))
+    chapters: dict[str, list[str]] = {}
+    for path in executed or sorted(ROOT.glob("notebooks/[0-9][0-9]_*.ipynb")):
+        name = f"notebooks/{path.parent.name}/{path.name}"
+        chapters.setdefault(f"Notebooks: {path.parent.name}" if executed else "Notebooks", []).append(name)
+        write(book / name, notebook_text(path, {str(run): run.name, str(ROOT): "."}, audio))
+    for path in ROOT.glob("weights/*/*.md"):
+        write(book / "cards" / path.parent.name / path.name, path.read_text(encoding="utf-8"))
+    reports = [path for path in sorted(ROOT.glob("report/*/*")) if re.search(r"/(\w+)/\1\.(pdf|html)$", str(path))]
+    (book / "reports").mkdir()
+    for path in reports:
+        shutil.copyfile(path, book / "reports" / path.name)
+    results = read(RESULTS)
+    index = jinja2.Template((book / "index.md").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined)
+    write(book / "index.md", index.render(table=readme_table(results), executed=executed, reports=reports))
+    write(book / "studies.md", studies_page(results))
+    parts = [{"caption": title, "chapters": [{"file": name} for name in names]} for title, names in chapters.items()]
+    cards = {"file": "cards", "sections": [{"glob": "cards/*/*"}]}
+    parts.append({"caption": "Results", "chapters": [{"file": "studies"}, cards]})
+    write(book / "_toc.yml", json.dumps({"format": "jb-book", "root": "index", "parts": parts}))
+    return bool(executed)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = environment.get_template(template).render(
-        title=title, up="../" * name.count("/"), body=Markup(body), **content
-    )
     path.write_text(text, encoding="utf-8")
 
 
-def notebooks(folder: Path, run: Path) -> list[dict]:
-    """Write the page of every executed notebook; what the index says of each."""
+def notebook_text(path: Path, places: dict[str, str], audio: bool) -> str:
+    """A notebook's text for the book.
+
+    Figures and players get names for those who cannot see them. What would ask the network for its code goes; the sound
+    of recordings goes, too, unless `audio` is set. `places` replaces paths that only this machine has.
+    """
     import nbformat
 
-    rows = []
-    for path in sorted(run.glob("*/[0-9][0-9]_*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        results = path.parent / "results" / f"{path.stem}.json"
-        content = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
-        score = content["metrics"][content["headline"]] if content else None
-        title = re.match(r"#\s*(.+)", notebook.cells[0].source)
-        title = title[1] if title else path.stem
-        page = f"notebooks/{path.parent.name}/{path.stem}.html"
-        body = page_of(notebook, {str(run): run.name, str(ROOT): "."})
-        write(folder, page, f"{title} ({path.parent.name})", body)
-        rows.append({"page": page, "title": title, "folder": path.parent.name, "results": content, "score": score})
-    return rows
-
-
-def page_of(notebook, places: dict[str, str]) -> str:
-    """HTML of an executed notebook, without a page around it; `places` replaces paths that only this machine has."""
-    from nbconvert import HTMLExporter
-
+    notebook = nbformat.read(path, as_version=4)
+    parameters = notebook.metadata.pop("papermill", {}).get("parameters", {})
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         heard = "clip"
-        drawn = re.findall(r"save_figure\(\w+, \"(\w+)\"\)", cell.source)
+        drawn = ", ".join(re.findall(r"save_figure\(\w+, \"(\w+)\"\)", cell.source)).replace("_", " ")
+        alt = f"Figure: {drawn or 'drawn by the code above'}. The text below says what it shows."
+        cell.metadata["mystnb"] = {"image": {"alt": alt}}
         for output in cell.get("outputs", ()):
             if output.output_type == "stream":
                 heard = (output.text.strip() or heard).splitlines()[0]
+            elif "<audio " in output.get("data", {}).get("text/html", ""):
+                player = output.data["text/html"].replace("<audio ", f'<audio aria-label="{html.escape(heard)}" ')
+                output.data = {"text/html": player if audio or parameters.get("DATA") == "demo" else SILENT}
             elif "data" in output:
-                output.data.pop("application/vnd.jupyter.widget-view+json", None)  # would ask the network for its code
-                if "image/png" in output.data:
-                    name = drawn.pop(0).replace("_", " ") if drawn else "drawn by the code above"
-                    output.setdefault("metadata", {})["alt"] = f"Figure: {name}. The text below says what it shows."
-                label = f'<audio aria-label="{html.escape(heard)}" '
-                if "text/html" in output.data:
-                    output.data["text/html"] = output.data["text/html"].replace("<audio ", label)
-    body = HTMLExporter(template_name="basic", exclude_anchor_links=True).from_notebook_node(notebook)[0]
+                output.data.pop("application/vnd.jupyter.widget-view+json", None)
+    text = nbformat.writes(notebook)
     for place, word in places.items():
-        body = body.replace(place, word)
-    return tables(body)
-
-
-def markdown(text: str) -> str:
-    """HTML of a Markdown file."""
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-
-    return tables(MarkdownWithMath(renderer=IPythonRenderer(escape=True, exclude_anchor_links=True)).render(text))
-
-
-def tables(body: str) -> str:
-    """Give every table a caption (the words set off before it), scopes of its headings, and a box to scroll in."""
-    parts = re.split(r"(<table[^>]*>)", body)
-    for index in range(1, len(parts), 2):
-        before = "".join(parts[:index])
-        named = re.findall(r"<(?:h\d|strong)[^>]*>(.*?)</(?:h\d|strong)>", before) or ["Table"]
-        caption = re.sub(r"<[^>]+>", "", named[-1])
-        parts[index] = f'<div class="scroll">{parts[index]}<caption class="hidden">{caption}</caption>'
-        parts[index + 1] = parts[index + 1].replace("<th>", '<th scope="col">').replace("</table>", "</table></div>")
-    return "".join(parts)
-
-
-def reports(folder: Path, report: Path) -> list[dict]:
-    """Copy the documents that `python -m bundle report` made, PDF or HTML; what the index says of each."""
-    rows = []
-    for path in sorted(report.glob("*/*")):
-        if path.suffix in (".pdf", ".html") and path.stem == path.parent.name:
-            name = f"reports/{path.parent.name}/{path.name}"
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
-            kind = path.suffix[1:].upper()
-            rows.append({"file": name, "title": path.parent.name, "kind": kind, "bytes": path.stat().st_size})
-    return rows
+        text = text.replace(place, word)
+    return text
