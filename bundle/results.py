@@ -108,6 +108,16 @@ class Score:
         return f"{self.signed} (95 % interval {self.signed_interval})"
 
     @property
+    def percent(self) -> str:
+        """ "71 %"."""
+        return f"{100 * self.value:.0f} %"
+
+    @property
+    def points(self) -> str:
+        """ "7": a difference in points of a hundred, without its sign."""
+        return f"{100 * abs(self.value):.0f}"
+
+    @property
     def sign(self) -> str:
         """What the interval of a difference says: "more", "less", or "unclear" where it holds zero."""
         return "more" if self.low > 0 else "less" if self.high < 0 else "unclear"
@@ -147,6 +157,11 @@ class Run:
     def chosen(self) -> str:
         """CLASSES: "" for all of them."""
         return self.content["parameters"]["CLASSES"]
+
+    @property
+    def labels(self) -> list[str]:
+        """Classes in the order of the logits, as they are called in prose."""
+        return [label.replace("_", " ") for label in self.content["classes"]]
 
     @property
     def models(self) -> list[str]:
@@ -278,6 +293,40 @@ class Study:
     def baseline(self) -> Row:
         """The row that the others are compared with."""
         return self.rows[self.content["baseline"]]
+
+    @property
+    def seeds(self) -> int:
+        """Trainings of each row."""
+        return self.baseline.headline.seeds
+
+    @property
+    def clips(self) -> int:
+        """In the test split."""
+        return self.baseline.headline.n
+
+    @property
+    def epochs(self) -> list[int]:
+        """Of a training; several where rows differ."""
+        return sorted({row.content["settings"]["epochs"] for row in self.rows.values()})
+
+    @property
+    def settings(self) -> dict:
+        """Those of the baseline."""
+        return self.baseline.content["settings"]
+
+    @property
+    def best(self) -> Row:
+        """The row with the highest headline score."""
+        return max(self.rows.values(), key=lambda row: row.headline.value)
+
+    def share(self, row: str) -> str:
+        """ "+8.2 %": a row's difference as a share of the baseline's score."""
+        share = self.rows[row].difference.value / self.baseline.headline.value
+        return f"{share:+.1%}".replace("-", "−").replace("%", " %")
+
+    def changed(self, sign: str) -> list[Row]:
+        """Rows whose difference from the baseline is "more", "less" or "unclear"."""
+        return [row for row in self.rows.values() if row.difference and row.difference.sign == sign]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from pypdf.generic import DictionaryObject
 OVERFULL = 5.0  # points by which a line or page may run over before a reader sees it
 OVER = re.compile(r"^Overfull \\[hv]box \((\d+\.?\d*)pt too (?:wide|high)\).*", re.MULTILINE)
 UNDEFINED = re.compile(r"(?:Reference|Citation) [`'](.+?)'.*undefined")
-NO_FACT = re.compile(r"there is no fact '(.+?)'")
 FILE_MISSING = re.compile(r"(?:LaTeX Error: |! )File `(.+?)' not found")
 FAILED = re.compile(r"^(?:.+?:\d+: |! ).+", re.MULTILINE)
 HEADING = re.compile(r"^\s*(?:\d+\s*)?references\s*$", re.IGNORECASE | re.MULTILINE)
@@ -40,7 +39,7 @@ def problems(pdf: Path, pages: tuple[int, int], without_references: bool = False
     for number, text in enumerate(texts, 1):
         if "??" in text:
             around = text[max(text.index("??") - 40, 0) : text.index("??") + 20].replace("\n", " ")
-            yield f"page {number}: an open reference or unknown fact prints ??, near '{around.strip()}'."
+            yield f"page {number}: an open reference prints ??, near '{around.strip()}'."
     for number, page in enumerate(reader.pages, 1):
         if loose := sorted(set(_not_embedded(page.get("/Resources")))):
             yield f"page {number}: fonts not embedded: {', '.join(loose)}. Draw the figure again with embedded fonts."
@@ -74,14 +73,12 @@ def _not_embedded(resources, seen: set | None = None) -> Iterator[str]:
 
 
 def log_problems(log: str) -> Iterator[str]:
-    """What LaTeX's log complains of that a reader would see: overfull boxes, undefined references, unknown facts."""
+    """What LaTeX's log complains of that a reader would see: overfull boxes, undefined references."""
     for found in OVER.finditer(log):
         if float(found[1]) > OVERFULL:
             yield f"a box is {found[1]} pt too large, at most {OVERFULL:g} pt are allowed: {found[0]}"
     for name in sorted(set(UNDEFINED.findall(log))):
         yield f"'{name}' is referred to or cited, and is not there."
-    for key in sorted(set(NO_FACT.findall(log))):
-        yield f"there is no fact '{key}': generated/facts.tex has them all; a study may not have been run."
 
 
 def why_failed(log: str) -> str:

@@ -1,0 +1,115 @@
+"""A document's template in, its LaTeX out. What it prints is escaped; what it asks for and is not there is an error.
+
+`<< value >>` prints, `<% block %>` and lines that begin with `%%` decide: everything else is LaTeX as it stands.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from bundle.report import findings
+from bundle.results import network, signed
+from helpers.augment import Augment
+from helpers.features import MFCCS
+from helpers.metrics import NAMES
+from helpers.models import NETWORKS
+
+SIGNS = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "–": "--", "\u00a0": "~",
+}  # fmt: skip
+
+
+def tex(value) -> Markup:
+    """A value as LaTeX: a float with three decimals, text with its signs escaped; what a macro made stays as it is.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        If there is no value.
+    """
+    if value is None:
+        raise jinja2.UndefinedError("None is to be printed")
+    if isinstance(value, Markup):
+        return value
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return Markup("".join(SIGNS.get(sign, sign) for sign in text).replace(r" \%", r"\,\%"))
+
+
+def breakable(name: str) -> Markup:
+    """A path that may be broken into lines behind its signs."""
+    text = tex(name)
+    for sign in ("-", "/", r"\_"):
+        text = text.replace(sign, sign + r"\allowbreak{}")
+    return Markup(text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def choose(sign: str, more: str, less: str, unclear: str) -> str:
+    """The words for a difference, by `Score.sign`."""
+    return {"more": more, "less": less, "unclear": unclear}[sign]
+
+
+FILTERS = {
+    "brief": lambda number: f"{number:g}",
+    "breakable": breakable,
+    "choose": choose,
+    "listed": listed,
+    "percent": lambda share: f"{share:.0%}".replace("%", " %"),
+    "titles": lambda rows: listed(row.title for row in rows),
+    "thousands": lambda number: f"{number:,.0f}",
+}
+
+KNOWN = {
+    "mfccs": MFCCS,
+    "names": NAMES,
+    "noise": findings.noise,
+    "networks_named": NETWORKS,
+    "settings": findings.settings,
+    "shift": Augment().shift_seconds,
+    "short": lambda name: network(name).short,
+    "signed": signed,
+    "title": lambda name: network(name).title,
+    "training": findings.training,
+}
+
+
+def render(path: Path, **known) -> str:
+    """Fill in a template; it may import those in the folder above its own.
+
+    Raises
+    ------
+    ValueError
+        If it is no template, or asks for something that is not there; the message says in which line.
+    """
+    environment = jinja2.Environment(
+        block_start_string="<%", block_end_string="%>", variable_start_string="<<", variable_end_string=">>",
+        comment_start_string="<#", comment_end_string="#>", line_statement_prefix="%%", keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader([path.parent, path.parents[1]]), undefined=jinja2.StrictUndefined,
+        autoescape=True,  # so that LaTeX which a macro made is known from text, which `finalize` escapes
+        finalize=jinja2.pass_context(lambda _, value: tex(value)),  # of constants, too, for the context's sake
+    )  # fmt: skip
+    environment.filters |= FILTERS
+    environment.globals |= KNOWN
+    try:
+        return environment.get_template(path.name).render(known)
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"{error.name}, line {error.lineno}: {error.message}. Mend the template.") from error
+    except jinja2.UndefinedError as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [f"{Path(one.filename).name}, line {one.lineno}" for one in frames if one.filename.endswith(".j2")]
+        raise ValueError(
+            f"{place[-1]}: {error}. The results have nothing of the kind: run the notebook or study it is from "
+            "(python -m bundle run --keep, python -m bundle sweep), or mend the template."
+        ) from error
