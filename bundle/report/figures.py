@@ -50,7 +50,8 @@ class Gallery:
         with matplotlib.rc_context(LARGE if kind.startswith("slide") else SMALL):
             figure = draw(of, *options)
             name = "-".join((kind, of.task.name, *options)) + ".pdf"
-            figure.savefig(self.folder / name, metadata={"CreationDate": None})  # the same bytes for the same figure
+            # No date: the same bytes for the same figure
+            figure.savefig(self.folder / name, dpi=200, metadata={"CreationDate": None})
         return Markup(name)
 
     def notebook(self, of: Findings, name: str) -> Markup:

@@ -231,11 +231,6 @@ class Findings:
         """The SVM's score in notebook 02, by how clips were dealt: "random_split", "groups_apart"."""
         return self.runs["02_baseline_svm"].score(split, self.task.headline) if "02_baseline_svm" in self.runs else None
 
-    def probe(self, name: str) -> Score | None:
-        """Score of one clue without listening, in notebook 01: "name", "order", "level"."""
-        run = self.runs.get("01_data_exploration")
-        return run.metric(f"without_listening_{name}") if run else None
-
     @property
     def pair(self) -> Run | None:
         """The networks for two classes alone."""
@@ -248,11 +243,6 @@ class Findings:
     def lengths(self) -> dict[float, float]:
         """The mel network's score on clips cut or repeated to so many seconds."""
         return {float(seconds): value for seconds, value in self.run.content["clip_length"].items()}
-
-    @property
-    def trained_seconds(self) -> float:
-        """Of `lengths`, the one trained with."""
-        return min(self.lengths, key=lambda seconds: abs(seconds - self.seconds))
 
     @property
     def pooled_features(self) -> int:
@@ -329,7 +319,7 @@ def settings(search: dict) -> str:
 
 
 def noise(study: Study) -> str:
-    """How the deviation over seeds lies to the intervals' half widths: "more", "less" or "unclear"."""
+    """How the deviation over several seeds lies to the intervals' half widths: "more", "less" or "unclear"."""
     scores = [row.headline for row in study.rows.values()]
     half = [(score.high - score.low) / 2 for score in scores]
     deviations = [score.deviation for score in scores]

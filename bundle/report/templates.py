@@ -1,6 +1,7 @@
 """A document's template in, its LaTeX out. What it prints is escaped; what it asks for and is not there is an error.
 
-`<< value >>` prints, `<% block %>` and lines that begin with `%%` decide: everything else is LaTeX as it stands.
+`<< value >>` prints, `<% block %>` and lines that begin with `%%` decide: everything else is LaTeX as it stands. A
+blank line behind a `%%` line is swallowed: where it is to end a paragraph, it stands before that line.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def render(path: Path, **known) -> str:
         return environment.get_template(path.name).render(known)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"{error.name}, line {error.lineno}: {error.message}. Mend the template.") from error
-    except jinja2.UndefinedError as error:
+    except (jinja2.UndefinedError, KeyError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         place = [f"{Path(one.filename).name}, line {one.lineno}" for one in frames if one.filename.endswith(".j2")]
         raise ValueError(
