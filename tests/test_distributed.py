@@ -193,7 +193,7 @@ def test_a_killed_rank_ends_the_training_and_the_same_command_continues(toy, tmp
     again = train(toy, tmp_path)
     output, errors = again.communicate()
     assert again.returncode == 0, output + errors
-    assert "raw_cnn_1024_1024, languages, best epoch" in output
+    assert "raw_cnn_1024_1024, data set ‘languages’, best epoch" in output
     (path,) = tmp_path.rglob("raw_cnn_1024_1024.json")
     curves = json.loads(path.read_text())["curves"]
     assert curves["epoch"] == list(range(1, 26))

@@ -6,7 +6,6 @@ command continues after the last epoch.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -14,48 +13,48 @@ import sys
 import time
 from pathlib import Path
 
-from helpers import training
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from bundle.results import named, network, score_of
+from helpers import experiment, models, training
+from helpers.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = {"raw_cnn": "RawCNN", "sample_cnn": "SampleCNN", "mel_cnn": "MelCNN"}
 
 
 def add_arguments(verbs) -> None:
     """Declare `python -m bundle train`."""
-    from helpers.tasks import TASKS
-
     parser = verbs.add_parser("train", help="train one network on many devices", description=__doc__)
     parser.add_argument("--task", choices=list(TASKS), default="magnatagatune", help="(%(default)s)")
     parser.add_argument("--data", default="demo", help="'demo' or a folder (%(default)s)")
-    parser.add_argument("--model", choices=list(MODELS), default="raw_cnn", help="(%(default)s)")
+    parser.add_argument(
+        "--model", choices=("raw_cnn", "sample_cnn", "mel_cnn"), default="raw_cnn", help="(%(default)s)"
+    )
     parser.add_argument("--length", type=int, default=256, help="of a first-layer filter, raw_cnn only (%(default)s)")
     parser.add_argument("--stride", type=int, default=256, help="of the first layer, raw_cnn only (%(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="(%(default)s)")
     parser.add_argument("--batch", type=int, help="clips per step and device (default: the task's)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--devices", type=int, help="processes to start here, a GPU each where there are any")
-    parser.add_argument("--trials", type=int, default=0, help="only search for settings; equal searches share trials")
+    parser.add_argument(
+        "--devices", type=int, default=1, help="processes to start here, a GPU each where there are any"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "train", help="OUT is this/<task> (%(default)s)")
     parser.set_defaults(call=command)
 
 
-def command(options: argparse.Namespace) -> int:
-    """Train, or start the processes that do; 0 when it succeeded, 1 when one of them failed, 2 for a wrong command."""
+def command(options) -> int:
+    """Train, or start the processes that do; 0 when it succeeded, 1 when one of them failed."""
     here = training.place()
-    if options.trials and max(options.devices or 1, here.ranks) > 1:
-        print("--trials: a search runs on one device; start it several times to share it.", file=sys.stderr)
-        return 2
-    if (options.devices or 1) > 1 and here.ranks == 1:
+    if options.devices > 1 and here.ranks == 1:
         return launch(options.devices, options.out.resolve() / options.task)
     with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet if here.rank else sys.stdout):
-        return train(options, here)
+        train(options, here)
+    return 0
 
 
 def launch(devices: int, out: Path) -> int:
     """Run this command in as many processes; when one fails, end the others and say which it was."""
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=devices, max_restarts=0, run_id=str(os.getpid()),
@@ -77,32 +76,26 @@ def launch(devices: int, out: Path) -> int:
     return 0
 
 
-def train(options: argparse.Namespace, here: training.Place) -> int:
+def train(options, here: training.Place) -> None:
     """Train in this process, one of `here.ranks`; the first one writes."""
-    from helpers import experiment, models, training
-
+    raw, known = options.model == "raw_cnn", network(options.model)
     parameters = {
         "TASK": options.task, "DATA": options.data, "MODE": "train", "SEED": options.seed, "CLASSES": "",
-        "EPOCHS": options.epochs, "TRIALS": options.trials, "OUT": str(options.out / options.task),
+        "EPOCHS": options.epochs, "TRIALS": 0, "OUT": str(options.out / options.task),
     }  # fmt: skip
     run = experiment.start("03_raw_audio_cnn", ROOT, parameters)
-    raw = options.model == "raw_cnn"
-    shape = {"length": options.length, "stride": options.stride} if raw else {}
-    config = models.config_for(run.task, MODELS[options.model], len(run.data.classes), **shape)
+    shape = {"length": options.length, "stride": options.stride} if raw else known.options
+    config = models.config_for(run.task, known.kind, len(run.data.classes), **shape)
     settings = training.Settings(options.epochs, options.batch or run.task.batch, seed=options.seed)
-    if options.model != "sample_cnn":  # which is not tuned
-        config, settings, _ = run.tuned(options.model, config, settings)
-    if options.trials:
-        return 0
+    if known.space:  # else it is not tuned
+        config, settings, _ = run.tuned(known.space, config, settings)
     started = time.perf_counter()
     name = f"raw_cnn_{options.length}_{options.stride}" if raw else options.model
     _, info = run.train_or_load(name, config, training.replace(settings, devices=here.ranks))
     if info:
-        score, minutes = info["scores"][run.task.headline], (time.perf_counter() - started) / 60
-        data = "rendered demo data" if run.data.name == "demo" else run.data.name
+        score = score_of(info["scores"][run.task.headline], run.task.headline)
         print(
-            f"{name}, {data}, best epoch {info['best_epoch']}: test {run.task.headline} {score['value']:.3f} "
-            f"({score['low']:.3f} – {score['high']:.3f}), n {score['n']}, chance {score['chance']:.3f}; "
-            f"{minutes:.1f} minutes on {here.ranks} device(s)"
+            f"{name}, {named(run.data.name)}, best epoch {info['best_epoch']}: test {run.task.headline} {score.full}, "
+            f"n {score.n}, chance {score.chance:.3f}; {(time.perf_counter() - started) / 60:.1f} minutes on "
+            f"{here.ranks} device(s)"
         )
-    return 0
