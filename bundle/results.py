@@ -516,7 +516,8 @@ def study_table(study: Study) -> str:
             f"| {row.name} | {score.mean} ({score.low:.3f} – {score.high:.3f}) "
             f"| {score.seeds} | {score.n} | {score.chance:.3f} | "
             + (f"{change.value:+.3f} ({change.low:+.3f} – {change.high:+.3f})" if change else "–")
-            + f" | {more['valid']['value']:.3f} | {more['settings']['epochs']} | {more['minutes']:.1f} |"
+            + (f" | {more['valid']['value']:.3f} | {more['settings']['epochs']}" if more["valid"] else " | – | –")
+            + f" | {more['minutes']:.1f} |"
         )
     return "\n".join(lines)
 

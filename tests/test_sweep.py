@@ -1,7 +1,9 @@
-"""A study trains each row once, shares and keeps finished trainings, and its table comes back from its predictions."""
+"""A sweep runs each cell once, shares and keeps finished ones, and its table comes back from its predictions."""
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,41 +13,56 @@ import numpy as np
 import psutil
 import pytest
 
-from bundle.study import command as sweep
-from bundle.study import folds, studies, summary
-from bundle.study.studies import Row, Study
+from bundle.__main__ import main
+from bundle.results import RESULTS, Run, Study, load, study_table
+from bundle.study import cells, folds, grid, studies, summary, trainings
+from bundle.study.trainings import Row
 from helpers import data, metrics, training
 from helpers.tasks import TASKS
 from helpers.training import EPOCH_CURVES
 
-ROOT = sweep.ROOT
-QUICK = {"epochs": 1, "learning_rate": 1e-3, "weight_decay": 1e-2}
-SMALL = Row("MelCNN", {"width": 2, "dropout": 0.0}, QUICK)
-ROWS = {"small": SMALL, "half": replace(SMALL, share=0.5)}
-STUDY = Study("Is half enough?", ROWS, baseline="small", tasks=("languages",), seeds=2)
+ROOT = cells.ROOT
+SMALL = Row("mel_cnn", {"width": 2, "dropout": 0.0}, {"epochs": 1, "learning_rate": 1e-3, "weight_decay": 1e-2})
+ROWS = {
+    "small": SMALL,
+    "half": replace(SMALL, share=0.5),
+    "broken": replace(SMALL, settings=SMALL.settings | {"balance": "nothing"}),
+}
 
 
 @pytest.fixture
-def options(toy, tmp_path, monkeypatch):
-    monkeypatch.setitem(studies.STUDIES, "toy", STUDY)
-    given = {"study": "toy", "task": None, "data": str(toy / "languages"), "row": None, "seeds": None}
-    given |= {"notebook": None, "grid": None, "executor": "local", "sbatch": [], "minutes": 5, "cpus": 1}
-    return argparse.Namespace(**given, out=tmp_path / "sweep", jobs=1, keep=False)
+def sweep(toy, tmp_path, monkeypatch):
+    """Run a study of these rows on the toy languages, all in one process: exit code, and the results file's path."""
+
+    def run(rows, **given):
+        monkeypatch.setitem(studies.STUDIES, "toy", studies.Study("Is it?", rows, next(iter(rows)), **given))
+        usual = ["--task", "languages", "--data", str(toy / "languages"), "--out", str(tmp_path), "--jobs", "2"]
+        return main(["sweep", "toy", *usual]), tmp_path / "results/languages-languages/study_toy.json"
+
+    return run
 
 
-def test_a_study_is_trained_once_and_its_table_comes_back_from_its_predictions(options, capsys):
-    assert sweep.command(options) == 0
-    path = options.out / "results" / "languages-languages" / "study_toy.json"
-    first = json.loads(path.read_text())
-    trainings = {file: file.stat().st_mtime_ns for file in options.out.glob("*.npz")}
-    assert len(trainings) == 4
-    assert list(first["rows"]) == ["small", "half"]
-    clips = first["rows"]["small"]["train_clips"][0]
-    assert first["rows"]["half"]["train_clips"] == [round(clips / 2)] * 2
+def test_a_study_is_trained_once_and_its_table_comes_back_from_its_predictions(sweep, tmp_path, capsys):
+    code, path = sweep(ROWS, seeds=2)
+    output = capsys.readouterr().out
+    trained = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.npz")}
+    assert (code, len(trained)) == (1, 4)  # a failing training does not stop the others
+    assert "FAILED languages broken, seed 0: ValueError: " in output
+    assert "2 of 6 cells failed; the same command runs only these again." in output
+    assert not path.exists()  # no table with a row missing
+
+    assert sweep({name: ROWS[name] for name in ("small", "half")}, seeds=2)[0] == 0
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.npz")} == trained
+    found = json.loads(path.read_text())
+    output = capsys.readouterr().out
+    assert "4 cells, 4 finished before" in output
+    assert study_table(Study(path, found)) in output
+    small, half = found["rows"].values()
+    assert half["train_clips"] == [round(small["train_clips"][0] / 2)] * 2
     arrays = np.load(path.with_suffix(".npz"), allow_pickle=False)
-    stacks = {name: arrays[f"row {name}"] for name in first["rows"]}
+    stacks = {name: arrays[f"row {name}"] for name in found["rows"]}
     again = summary.score_rows(stacks, arrays, TASKS["languages"], "small")
-    for name, row in first["rows"].items():
+    for name, row in found["rows"].items():
         assert row["metrics"] == again[name]["metrics"]
         assert row.get("difference") == again[name].get("difference")
         values = [metrics.point_scores(one.astype(np.float32), arrays["targets"])["top1"] for one in stacks[name]]
@@ -53,19 +70,17 @@ def test_a_study_is_trained_once_and_its_table_comes_back_from_its_predictions(o
         assert row["metrics"]["top1"]["deviation"] == pytest.approx(np.std(values, ddof=1))
     assert not np.array_equal(stacks["small"][0], stacks["small"][1])  # seeds differ
 
-    assert sweep.command(options) == 0  # nothing is trained again
-    assert {file: file.stat().st_mtime_ns for file in options.out.glob("*.npz")} == trainings
-    assert json.loads(path.read_text()) == first
-    assert "small" in capsys.readouterr().out
+
+def in_this_process(missing, jobs):
+    """Instead of `cells.here`."""
+    return [(cell, cell()) for cell in missing]
 
 
-def test_every_clip_is_tested_once_over_the_folds(options, toy, monkeypatch):
-    rows = {"apart": SMALL, "random": replace(SMALL, apart=False)}
-    study = replace(STUDY, rows=rows, baseline="apart", seeds=1, folds=2, final=True)
-    monkeypatch.setitem(studies.STUDIES, "toy", study)
-    assert sweep.command(options) == 0
-    path = options.out / "results" / "languages-languages" / "study_toy.json"
-    pack, _ = folds.pooled(TASKS["languages"], str(toy / "languages"), sweep.ROOT)
+def test_every_clip_is_tested_once_over_the_folds(sweep, toy, monkeypatch):
+    monkeypatch.setattr(cells, "here", in_this_process)
+    code, path = sweep({"apart": SMALL, "random": replace(SMALL, apart=False)}, seeds=1, folds=2, scored="final epoch")
+    assert code == 0
+    pack, _ = folds.pooled(TASKS["languages"], str(toy / "languages"), ROOT)
     arrays = np.load(path.with_suffix(".npz"), allow_pickle=False)
     assert sorted(arrays["names"]) == sorted(pack.names)
     assert arrays["row random"].shape == (1, len(pack), 6)
@@ -73,43 +88,90 @@ def test_every_clip_is_tested_once_over_the_folds(options, toy, monkeypatch):
     assert (score["n"], score["seeds"], score["deviation"]) == (len(pack), 1, None)
 
 
-def test_a_failing_training_does_not_stop_the_others(options, monkeypatch, capsys):
-    broken = Row("MelCNN", {"width": 2, "mels": 0}, QUICK)
-    monkeypatch.setitem(studies.STUDIES, "toy", replace(STUDY, rows=ROWS | {"broken": broken}, seeds=1))
-    assert sweep.command(options) == 1
-    assert "FAILED languages broken, seed 0" in capsys.readouterr().out
-    assert len(list(options.out.glob("*.npz"))) == 2
-    assert not (options.out / "results").exists()  # no table with a row missing
+WRONG = [
+    ("networks --data .", "--data FOLDER holds one task's data: name it with --task."),
+    ("first_layer --grid LENGTH=512", "--grid goes with --notebook"),
+    ("first_layer --notebook 03", "not allowed with argument"),
+    ("--seeds 2", "one of the arguments study --notebook is required"),
+    ("--notebook 0", "--notebook: found '0', expected one of 02_baseline_svm"),
+    ("--notebook 03 --grid LENGTH", "--grid: found 'LENGTH', expected NAME=VALUE."),
+    ("--notebook 03 --grid LENGHT=512", "Unknown parameter LENGHT, expected one of"),
+    ("--notebook 03 --grid LENGTH=512,long", "LENGTH: found 'long' (str), expected int."),
+    ("--notebook 03 --grid SEED=1,2", "SEED are given with --task, --data and --seeds"),
+    ("--notebook 03 --keep", "--keep is for studies"),
+    ("--notebook 03 --sbatch partition", "--sbatch: found 'partition', expected NAME=VALUE."),
+    ("--notebook 03 --executor slurm", "sbatch is not on the PATH"),
+]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"row": ["tenth"]}, "No such row: tenth; there are small, half"), ({"task": ["nsynth", "languages"]}, "--task")],
-)
-def test_a_wrong_command_line_is_refused(options, capsys, change, words):
-    assert sweep.command(argparse.Namespace(**vars(options) | change)) == 2
+@pytest.mark.parametrize(("arguments", "words"), WRONG)
+def test_a_wrong_command_line_is_refused(arguments, words, capsys, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        raise SystemExit(main(["sweep", *arguments.split()]))
     assert words in capsys.readouterr().err
+
+
+def test_the_published_rows_are_the_default_grid():
+    def rows(notebook, **given):
+        return [row.parameters for row in grid.study_of(notebook, list(given.items())).rows.values()]
+
+    published = [(1024, 1024), (1024, 512), (512, 512), (512, 256), (256, 256)]
+    assert [tuple(row.values()) for row in rows("03_raw_audio_cnn")] == published
+    assert len(rows("03_raw_audio_cnn", EPOCHS="1,2")) == 10
+    assert rows("03_raw_audio_cnn", STRIDE="64") == [{"STRIDE": 64}]
+    assert rows("04_mel_cnn", LOG="True,False", EPOCHS="1") == [{"LOG": log, "EPOCHS": 1} for log in (True, False)]
+
+
+@pytest.mark.parametrize("notebook", ["02_baseline_svm", "03_raw_audio_cnn", "04_mel_cnn"])
+def test_the_table_of_a_grid_says_what_its_notebooks_found(notebook):
+    path = RESULTS / "nsynth-demo" / f"{notebook}.json"
+    run = Run(path, load(path))
+    study = grid.study_of(notebook, [])
+    found = next(iter(study.rows.values())).read("one", [[cells.Cell("", path, print, ())]] * 2, study.scored)
+    content, _ = summary.summarise(notebook, study, "nsynth", "demo", found)
+    names = ["one"] if len(run.models) == 1 else [f"one {model}" for model in run.models]
+    table = study_table(Study(path, content)).splitlines()
+    for line, name, model in zip(table[-len(names) :], names, run.models, strict=True):
+        score = content["rows"][name]["metrics"]["top1"]
+        assert (score["seeds"], score["n"], score["deviation"]) == (2, 600, 0)
+        assert score["value"] == pytest.approx(run.headline(model).value, abs=1 / 600)  # kept in half precision
+        assert line.startswith(f"| {name} | {score['value']:.3f} ± 0.000 (")
+    assert content["baseline"] == names[0]
+    assert ("| – | – |" in table[-1]) == (notebook == "02_baseline_svm")  # no epochs, so no validation at their end
+
+
+def test_a_cell_of_other_parameters_or_data_is_another_cell(toy, tmp_path):
+    options = argparse.Namespace(out=tmp_path, minutes=1, executor="local")
+
+    def path(task, length):
+        row = grid.Row("03_raw_audio_cnn", {"LENGTH": length})
+        return row.cells("", task, str(toy / task), 0, 0, options)[0].result
+
+    assert path("languages", 512) == path("languages", 512)
+    assert len({path("languages", 512), path("languages", 256), path("nsynth", 512)}) == 3
 
 
 def test_the_studies_make_sense():
     for name, study in studies.STUDIES.items():
         assert study.baseline in study.rows, name
+        assert study.scored in ("best epoch", "final epoch"), name
         assert set(study.tasks) <= set(TASKS), name
         for row in study.rows.values():
             for task in study.tasks:
-                config, settings = sweep.resolve(row, TASKS[task], "demo", 3)
+                _, settings = trainings.resolve(row, TASKS[task], "demo", 3)
                 assert settings.seed == 3
-                assert settings.epochs == row.settings["epochs"]
-                assert config["kind"] == row.kind
+                assert settings.epochs == row.settings.get("epochs", trainings.EPOCHS)
     rates = {
-        sweep.resolve(row, TASKS["magnatagatune"], "demo", 0)[1] for row in studies.STUDIES["first_layer"].rows.values()
+        trainings.resolve(row, TASKS["magnatagatune"], "demo", 0)[1]
+        for row in studies.STUDIES["first_layer"].rows.values()
     }
     assert len(rates) == 1  # the five rows of the paper are trained alike
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_folds_test_every_clip_once_and_keep_groups_apart(toy, task):
-    dealt = folds.deal(TASKS[task], str(toy / task), sweep.ROOT, 3)
+    dealt = folds.deal(TASKS[task], str(toy / task), ROOT, 3)
     for fold in dealt:
         groups = [set(pack.groups) for pack in fold.splits.values()]
         assert not groups[0] & groups[1]
@@ -122,10 +184,8 @@ def test_folds_test_every_clip_once_and_keep_groups_apart(toy, task):
 
 
 def test_clips_dealt_at_random_share_groups(toy):
-    dealt = folds.deal(TASKS["nsynth"], str(toy / "nsynth"), sweep.ROOT, 3, apart=False)
+    dealt = folds.deal(TASKS["nsynth"], str(toy / "nsynth"), ROOT, 3, apart=False)
     assert set(dealt[0].train.groups) & set(dealt[0].test.groups)
-    tested = [name for fold in dealt for name in fold.test.names]
-    assert len(tested) == len(set(tested))
 
 
 def test_groups_that_are_unknown_cannot_be_kept_apart(toy, monkeypatch):
@@ -137,7 +197,7 @@ def test_groups_that_are_unknown_cannot_be_kept_apart(toy, monkeypatch):
 
     monkeypatch.setattr(folds, "pooled", unknown)
     with pytest.raises(ValueError, match="have no known group, expected one for each"):
-        folds.deal(TASKS["languages"], str(toy / "languages"), sweep.ROOT)
+        folds.deal(TASKS["languages"], str(toy / "languages"), ROOT)
 
 
 def test_equal_samples_stand_in_one_fold_only(toy, monkeypatch):
@@ -148,9 +208,9 @@ def test_equal_samples_stand_in_one_fold_only(toy, monkeypatch):
         pack = packs["pooled"]
         return {"pooled": pack.select(np.r_[np.arange(len(pack)), 0, 1])}, problems, changes
 
-    before = folds.pooled(TASKS["languages"], str(toy / "languages"), sweep.ROOT)[0]
+    before = folds.pooled(TASKS["languages"], str(toy / "languages"), ROOT)[0]
     monkeypatch.setattr(folds, "open_packs", twice)
-    after = folds.pooled(TASKS["languages"], str(toy / "languages"), sweep.ROOT)[0]
+    after = folds.pooled(TASKS["languages"], str(toy / "languages"), ROOT)[0]
     assert after.names.tolist() == before.names.tolist()
 
 
@@ -173,30 +233,35 @@ def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():
          "clips": {"train": 2}, "minutes": 1.0, "best_epoch": 1, "curves": {key: [1.0, height] for key in EPOCH_CURVES}}
         for height in (2.0, 4.0)
     ]  # fmt: skip
-    found = summary.describe(infos, studies.STUDIES["networks"].rows["mel_cnn"])
+    found = trainings.describe(infos)
     assert found["curves"]["epoch_train_loss"] == [1.0, 3.0]
     assert found["curves_deviation"]["epoch_train_loss"] == [0.0, pytest.approx(2**0.5)]
-    assert summary.describe(infos[:1], studies.STUDIES["networks"].rows["mel_cnn"])["curves_deviation"] is None
+    assert trainings.describe(infos[:1])["curves_deviation"] is None
 
 
-@pytest.mark.parametrize("program", [
-    "from bundle.study import command as sweep; from concurrent.futures import ProcessPoolExecutor as Pool; "
-    "from multiprocessing import get_context; "
-    "Pool(1, get_context('spawn'), sweep._start_worker, (1,)).submit(time.sleep, 600).result()",
-    "from helpers.data.demo import in_processes; in_processes(time.sleep, [600], 1, None)",
-], ids=["sweep", "rendering"])  # fmt: skip
-def test_workers_end_when_the_command_is_killed(program):
-    command = subprocess.Popen([sys.executable, "-c", f"import time\nif __name__ == '__main__': {program}"], cwd=ROOT)
-    parent = psutil.Process(command.pid)
-    while not (
-        workers := [child for child in parent.children() if "resource_tracker" not in " ".join(child.cmdline())]
-    ):
+WORK = "import pathlib, time; pathlib.Path(r'{}').touch(); time.sleep(600)"
+SWEEP = "from bundle.study import cells; list(cells.here([cells.Cell('', None, exec, (WORK,))] * 3, 1))"
+RENDERING = "from demo import in_processes; in_processes(exec, [WORK], 1, None)"
+
+
+@pytest.mark.parametrize(
+    ("program", "end"),
+    [(SWEEP, signal.SIGKILL), (SWEEP, signal.SIGINT), (RENDERING, signal.SIGKILL)],
+    ids=["sweep, killed", "sweep, Ctrl-C", "rendering, killed"],
+)
+def test_workers_end_with_the_command(program, end, tmp_path):
+    program = f"WORK = {WORK.format(tmp_path / 'begun')!r}\nif __name__ == '__main__': {program}"
+    command = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, start_new_session=True)
+    while not (tmp_path / "begun").exists():
         assert command.poll() is None
         time.sleep(0.1)
-    time.sleep(5)  # until the worker has begun
-    assert all(worker.is_running() for worker in workers)
-    command.kill()
-    command.wait()
+    workers = psutil.Process(command.pid).children()
+    assert workers
+    if end == signal.SIGINT:
+        os.killpg(command.pid, end)  # as the terminal does
+    else:
+        command.kill()
+    assert command.wait(30)
     _, left = psutil.wait_procs(workers, timeout=30)
     for worker in left:
         worker.kill()

@@ -2,94 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
+from bundle.study.trainings import Row
 from helpers.augment import Augment
 from helpers.models import PUBLISHED_ROWS
-
-EPOCHS = 20  # of networks with batch normalisation, as in notebook 04; with 12 they are far from done
-
-
-@dataclass(frozen=True)
-class Row:
-    """One way to train: a network, its options, and what differs from the usual settings.
-
-    Attributes
-    ----------
-    kind : str
-        Of the network, see `models.KINDS`.
-    options : dict
-        Of the network.
-    settings : dict
-        Of `training.Settings`; `epochs` among them.
-    share : float
-        Of the training clips that are used.
-    apart : bool
-        In folds: keep groups apart.
-    """
-
-    kind: str = "MelCNN"
-    options: dict = field(default_factory=dict)
-    settings: dict = field(default_factory=lambda: {"epochs": EPOCHS})
-    share: float = 1.0
-    apart: bool = True
 
 
 @dataclass(frozen=True)
 class Study:
-    """Rows to compare.
-
-    Attributes
-    ----------
-    question : str
-    rows : dict of str to Row
-    baseline : str
-        The row that the others are compared with.
-    tasks : tuple of str
-        That it is run for unless others are named.
-    seeds : int
-        Trainings of each row.
-    folds : int
-        0: the given split; else so many folds, and every clip is tested once per seed.
-    final : bool
-        Score the final epoch, else the one with the best validation score.
-    balanced : bool
-        Also score how the classes fare on average, and the baseline with thresholds or priors corrected afterwards.
-    """
+    """Rows to compare."""
 
     question: str
-    rows: dict[str, Row]
-    baseline: str
-    tasks: tuple[str, ...] = ("nsynth", "magnatagatune", "languages")
-    seeds: int = 3
-    folds: int = 0
-    final: bool = False
-    balanced: bool = False
+    rows: dict[str, Any]  # of `trainings`, or of `grid`: each makes its cells, and reads what they have left
+    baseline: str  # the row that the others are compared with; "": the first
+    tasks: tuple[str, ...] = ("nsynth", "magnatagatune", "languages")  # unless others are named
+    seeds: int = 3  # trainings of each row
+    folds: int = 0  # 0: the given split; else so many folds, and every clip is tested once per seed
+    scored: str = "best epoch"  # by validation; or "final epoch"
+    balanced: bool = False  # also score classes alike, and the baseline with thresholds or priors corrected afterwards
 
 
 UNTUNED = {"weight_decay": 1e-2}  # where a search on the demo data must not decide
-RAW_CNN = Row("RawCNN", {"length": 256, "stride": 256}, {"epochs": 30})
-CHANGES = {
-    "mask": ({"mask": 0.2}, {}),
-    "mixup": ({}, {"mixup": 0.3}),
-    "level": ({}, {"level_db": 10.0}),
-    "equaliser": ({}, {"equaliser_db": 10.0}),
-    "band limit": ({}, {"band_limit": 0.5}),
-    "speed": ({}, {"speed": 0.1}),
-    "noise": ({}, {"noise": 0.5}),
-}
-EVERYTHING = {name: value for _, changes in CHANGES.values() for name, value in changes.items() if name != "mixup"}
+RAW_CNN = Row("raw_cnn", settings={"epochs": 30})
+CHANGES = {"mixup": 0.3, "level_db": 10.0, "equaliser_db": 10.0, "band_limit": 0.5, "speed": 0.1, "noise": 0.5}
+NOT_MIXED = {name: value for name, value in CHANGES.items() if name != "mixup"}
 
 
-def changed(options: dict, augment: dict) -> Row:
+def changed(options: dict | None = None, **augment: float) -> Row:
     """The mel network with other options and augmentation."""
-    return Row("MelCNN", options, {"epochs": EPOCHS, "augment": Augment(**augment)})
+    return Row(options=options or {}, settings={"augment": Augment(**augment)})
 
 
-def speech(options: dict | None = None, augment: dict | None = None, balance: str = "", apart: bool = True) -> Row:
+def speech(options: dict | None = None, balance: str = "", apart: bool = True, **augment: float) -> Row:
     """The mel network for many recordings of few speakers: fewer passes."""
-    settings = {"epochs": 4, "learning_rate": 5e-3, "augment": Augment(**augment or {}), "balance": balance}
-    return Row("MelCNN", {"dropout": 0.3} | (options or {}), settings | UNTUNED, apart=apart)
+    settings = {"epochs": 4, "learning_rate": 5e-3, "augment": Augment(**augment), "balance": balance}
+    return Row("mel_cnn", {"dropout": 0.3} | (options or {}), settings | UNTUNED, apart=apart)
 
 
 STUDIES = {
@@ -97,32 +46,23 @@ STUDIES = {
         "Dieleman & Schrauwen 2014, table 1: how do length and stride of the first layer matter?",
         {
             f"{n}/{m}": Row(
-                "RawCNN", {"length": n, "stride": m, "dropout": 0.0}, {"epochs": 30, "learning_rate": 2e-3} | UNTUNED
+                "raw_cnn", {"length": n, "stride": m, "dropout": 0.0}, {"epochs": 30, "learning_rate": 2e-3} | UNTUNED
             )
             for n, m in PUBLISHED_ROWS
         },
         baseline="256/256",
         tasks=("magnatagatune",),
         seeds=5,
-        final=True,
+        scored="final epoch",
     ),
     "networks": Study(
         "What do the mel front end, the logarithm, and batch normalisation with dropout buy?",
-        {
-            "raw_cnn": RAW_CNN,
-            "mel_cnn": Row(),
-            "mel_cnn_nolog": Row(options={"log": False}),
-            "mel_cnn_plain": Row(options={"batch_norm": False, "dropout": 0.0}),
-        },
+        {"raw_cnn": RAW_CNN} | {name: Row(name) for name in ("mel_cnn", "mel_cnn_nolog", "mel_cnn_plain")},
         baseline="raw_cnn",
     ),
     "deeper": Study(
         "Is it the spectrogram, or would a deeper network on samples do as well?",
-        {
-            "raw_cnn": RAW_CNN,
-            "sample_cnn": Row("SampleCNN"),
-            "mel_cnn": Row(),
-        },
+        {"raw_cnn": RAW_CNN, "sample_cnn": Row("sample_cnn"), "mel_cnn": Row()},
         baseline="raw_cnn",
         tasks=("magnatagatune",),
     ),
@@ -134,17 +74,17 @@ STUDIES = {
     ),
     "augmentation": Study(
         "Which change of the training clips helps on clips that nobody changed?",
-        {"none": Row()}
-        | {name: changed(options, augment) for name, (options, augment) in CHANGES.items()}
-        | {"all but mixup": changed({"mask": 0.2}, EVERYTHING)},
+        {"none": Row(), "mask": changed({"mask": 0.2})}
+        | {name.removesuffix("_db").replace("_", " "): changed(**{name: value}) for name, value in CHANGES.items()}
+        | {"all but mixup": changed({"mask": 0.2}, **NOT_MIXED)},
         baseline="none",
     ),
     "imbalance": Study(
         "Do a weighted loss or balanced sampling help the rare classes?",
         {
             "none": Row(),
-            "weighted loss": Row(settings={"epochs": EPOCHS, "balance": "loss"}),
-            "balanced sampling": Row(settings={"epochs": EPOCHS, "balance": "classes"}),
+            "weighted loss": Row(settings={"balance": "loss"}),
+            "balanced sampling": Row(settings={"balance": "classes"}),
         },
         baseline="none",
         balanced=True,
@@ -156,7 +96,7 @@ STUDIES = {
     ),
     "precision": Study(
         "Does training in bfloat16 change the figures?",
-        {"float32": Row(settings={"epochs": EPOCHS, "precision": "32-true"}), "bfloat16": Row()},
+        {"float32": Row(settings={"precision": "32-true"}), "bfloat16": Row()},
         baseline="float32",
         tasks=("languages",),
     ),
@@ -166,14 +106,14 @@ STUDIES = {
             "random split": speech(apart=False),
             "speakers apart": speech(),
             "band means removed": speech({"remove_mean": True}),
-            "equaliser, band limit": speech(augment={"equaliser_db": 10.0, "band_limit": 0.5}),
+            "equaliser, band limit": speech(equaliser_db=10.0, band_limit=0.5),
             "speakers drawn equally": speech(balance="groups"),
-            "all of them": speech({"mask": 0.2, "remove_mean": True}, EVERYTHING | {"mixup": 0.3}, balance="groups"),
+            "all of them": speech({"mask": 0.2, "remove_mean": True}, balance="groups", **CHANGES),
         },
         baseline="speakers apart",
         tasks=("languages",),
         seeds=1,
         folds=5,
-        final=True,
+        scored="final epoch",
     ),
 }

@@ -1,120 +1,76 @@
-"""What came of a study: per row mean and deviation over seeds, interval, and the difference from the baseline."""
+"""What came of a sweep: per row mean and deviation over seeds, interval, and the difference from the baseline."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from bundle.results import CLIPS
 from helpers import metrics
 from helpers.data import name_of
 from helpers.files import replacing
 from helpers.tasks import TASKS, Task
-from helpers.training import EPOCH_CURVES
 
 SCHEMA = 1
-CORRECTED = "corrected afterwards"
 
 
-def gather(paths: list[list[Path]], which: str) -> tuple[np.ndarray, dict, list[dict]]:
-    """The trainings of one row together.
+class Found(NamedTuple):
+    """What the finished cells of a row have left."""
 
-    Parameters
-    ----------
-    paths : list of list of Path
-        By seed and fold.
-    which : str
-        "best" or "final" epoch.
+    stack: np.ndarray  # probabilities (seeds, clips, classes), float16
+    clips: dict[str, np.ndarray]  # CLIPS of the test split
+    content: dict  # what is written of the row, beside its scores
+    environment: dict
 
-    Returns
-    -------
-    probabilities : ndarray, shape (seeds, clips, classes), float16
-        Of every test clip, ordered by name.
-    clips : dict of str to ndarray
-        "names", "groups", "targets" in the same order.
-    infos : list of dict
-        Of every training.
-    """
-    stacked, infos, clips = [], [], {}
+
+def stacked(paths: list[list[Path]], key: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Predictions called `key` of files by seed and fold, and the clips they are of; ordered by the clips' names."""
+    stack, clips = [], {}
     for folds in paths:
         parts = [np.load(path, allow_pickle=False) for path in folds]
-        infos += [json.loads(str(part["info"])) for part in parts]
-        clips = {name: np.concatenate([part[name] for part in parts]) for name in ("names", "groups", "targets")}
+        clips = {name: np.concatenate([part[name] for part in parts]) for name in CLIPS}
         order = np.argsort(clips["names"], kind="stable")
         clips = {name: values[order] for name, values in clips.items()}
-        stacked.append(np.concatenate([part[which] for part in parts])[order].astype(np.float16))
-    return np.stack(stacked), clips, infos
+        stack.append(np.concatenate([part[key] for part in parts])[order].astype(np.float16))
+    return np.stack(stack), clips
 
 
-def summarise(name: str, study, rows: dict, task: str, data: str, found: dict) -> tuple[dict, dict[str, np.ndarray]]:
-    """Results of a study for one task, and the predictions they can be recomputed from."""
-    which = "final" if study.final else "best"
-    gathered = {row: gather(paths, which) for row, paths in found.items()}
-    clips = gathered[study.baseline][1]
-    for row, (_, other, _) in gathered.items():
-        if not np.array_equal(other["names"], clips["names"]):
-            raise ValueError(f"{name}, row {row}: other test clips than {study.baseline}, expected the same.")
-    stacks = {row: stack for row, (stack, _, _) in gathered.items()}
-    described = {row: describe(gathered[row][2], rows[row]) for row in rows}
-    if study.balanced:
-        stacks[CORRECTED] = corrected(found[study.baseline], which)
-        described[CORRECTED] = described[study.baseline]
-    summary = {
+def mean_of(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, and deviation where there are several."""
+    return {"value": float(np.mean(values)), "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None}
+
+
+def summarise(name: str, study, task: str, data: str, found: dict[str, Found]) -> tuple[dict, dict[str, np.ndarray]]:
+    """Content of the results file of a `studies.Study`, and the predictions it can be recomputed from.
+
+    Raises
+    ------
+    ValueError
+        If a row was tested on other clips than the baseline.
+    """
+    baseline = study.baseline or next(iter(found))
+    clips, stacks = found[baseline].clips, {row: one.stack for row, one in found.items()}
+    for row, one in found.items():
+        if not np.array_equal(one.clips["names"], clips["names"]):
+            raise ValueError(f"{name}, row {row}: other test clips than {baseline}, expected the same.")
+    scored = score_rows(stacks, clips, TASKS[task], baseline, study.balanced)
+    content = {
         "schema": SCHEMA,
         "study": name,
         "question": study.question,
         "task": task,
         "data": name_of(data),
-        "baseline": study.baseline,
-        "scored": f"{which} epoch",
+        "baseline": baseline,
+        "scored": study.scored,
         "folds": study.folds,
-        "rows": described,
-        "environment": gathered[study.baseline][2][0]["environment"],
+        "rows": {row: one.content | scored[row] for row, one in found.items()},
+        "environment": found[baseline].environment,
     }
-    for row, scored in score_rows(stacks, clips, TASKS[task], study.baseline, study.balanced).items():
-        summary["rows"][row] = summary["rows"][row] | scored
-    return summary, clips | {f"row {row}": stack for row, stack in stacks.items()}
-
-
-def describe(infos: list[dict], row) -> dict:
-    """What is the same in all trainings of a row, and the means of what is not."""
-    valid = [info["valid_score"] for info in infos]
-    curves = {curve: [info["curves"][curve] for info in infos] for curve in EPOCH_CURVES}
-    return {
-        "config": infos[0]["config"],
-        "settings": {key: value for key, value in infos[0]["settings"].items() if key != "seed"},
-        "precision": infos[0]["precision"],
-        "share": row.share,
-        "parameters": infos[0]["parameters"],
-        "train_clips": [info["clips"]["train"] for info in infos],
-        "minutes": float(np.mean([info["minutes"] for info in infos])),
-        "valid": {
-            "value": float(np.mean(valid)),
-            "deviation": float(np.std(valid, ddof=1)) if len(valid) > 1 else None,
-        },
-        "best_epochs": [info["best_epoch"] for info in infos],
-        "curves": {curve: np.mean(values, axis=0).tolist() for curve, values in curves.items()},
-        "curves_deviation": {curve: np.std(values, axis=0, ddof=1).tolist() for curve, values in curves.items()}
-        if len(infos) > 1
-        else None,
-    }
-
-
-def corrected(paths: list[list[Path]], which: str) -> np.ndarray:
-    """A row's predictions with every tag's threshold moved to 0.5, or with the training split's priors taken out.
-
-    Thresholds are tuned on the validation split, priors counted on the training split; (seeds, clips, classes).
-    """
-    stacked, _, infos = gather(paths, which)
-    for seed, (path,) in enumerate(paths):
-        stored, values = np.load(path, allow_pickle=False), stacked[seed].astype(np.float32)
-        if stored["targets"].ndim == 2:
-            thresholds = metrics.tuned_thresholds(stored["valid"].astype(np.float32), stored["valid_targets"])
-            stacked[seed] = np.where(values >= thresholds, 0.5 + values / 2, values / 2)  # the order within a tag stays
-        else:
-            stacked[seed] = metrics.adjust(values, np.array(infos[seed]["train_counts"]))
-    return stacked
+    return content, clips | {f"row {row}": stack for row, stack in stacks.items()}
 
 
 def score_rows(
@@ -147,18 +103,3 @@ def write(folder: Path, name: str, summary: dict, predictions: dict[str, np.ndar
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(summary, indent=1, default=float) + "\n")
     return path
-
-
-def in_words(summary: dict) -> str:
-    """The rows of a study as a table for the terminal."""
-    headline = TASKS[summary["task"]].headline
-    lines = [f"\n{summary['task']} ({summary['data']}): {summary['question']}"]
-    for name, row in summary["rows"].items():
-        score, other = row["metrics"][headline], row.get("difference")
-        spread = "" if score["deviation"] is None else f" ± {score['deviation']:.3f} over {score['seeds']} seeds"
-        lines.append(
-            f"  {name:24} {headline} {score['value']:.3f}{spread} "
-            f"({score['low']:.3f} – {score['high']:.3f}), n {score['n']}, chance {score['chance']:.3f}"
-            + (f"; {other['value']:+.3f} ({other['low']:+.3f} – {other['high']:+.3f})" if other else "")
-        )
-    return "\n".join(lines)
