@@ -204,9 +204,14 @@ class Run:
         return self.score(model, self.task.headline)
 
     @property
+    def ranked(self) -> list[str]:
+        """Models from the highest headline score down."""
+        return sorted(self.models, key=lambda model: -self.headline(model).value)
+
+    @property
     def best(self) -> str:
         """The model with the highest headline score."""
-        return max(self.models, key=lambda model: self.headline(model).value)
+        return self.ranked[0]
 
     def differences(self) -> dict[tuple[str, str], Score]:
         """Differences B - A of the headline metric, by (A, B)."""

@@ -1,190 +1,147 @@
-"""Pictures of HTML pages by headless Chromium: the film's pieces, and sections of executed notebooks."""
+"""Pictures of pages by headless Chromium: the film's frames, and sections of executed notebooks."""
 
 from __future__ import annotations
 
-import copy
-import json
+import io
 import os
-import re
 import shutil
-import subprocess
 import tempfile
-from dataclasses import dataclass
-from html import escape, unescape
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jinja2
 import numpy as np
 
+from bundle.results import network
+from bundle.video.film import CONTENT, FACE, HEIGHT, WIDTH
+from bundle.video.script import PARTS, Scene
+from helpers.metrics import NAMES
+
 TALLEST = 16_000  # pixels: Chromium's pictures end a little above
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # pages are made of files alone
-)  # fmt: skip
-PARTS = {"piece": ".piece", "cell": ".jp-Cell", "prompt": ".jp-InputPrompt", "output": ".jp-Cell-outputWrapper"}
-MEASURE = """<script>addEventListener("load", () => {
-  const found = {};
-  for (const [name, selector] of Object.entries(%s))
-    found[name] = [...document.querySelectorAll(selector)].map(part => {
-      const box = part.getBoundingClientRect();
-      const full = part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1;
-      return [box.left, box.top, box.right, box.bottom, full, part.innerText.slice(0, 60)];
-    });
-  document.body.dataset.boxes = JSON.stringify(found);
-});</script>"""
-NOTEBOOK_STYLE = """<style>
-  body { background: #fff; margin: 0; padding: 12px 10px !important; }
-  .jp-Notebook { padding: 0; } .jp-Cell { padding: 5px 8px; } .jp-InputPrompt, .jp-OutputPrompt { min-width: 56px; flex: 0 0 56px; }
-  .jp-MarkdownOutput, .jp-RenderedHTMLCommon { font-family: Film; font-size: 16px; line-height: 1.5; }
-  pre, .jp-OutputArea-output pre { font-family: FilmMono !important; font-size: 14px !important; white-space: pre-wrap !important; }
-  .jp-InputPrompt { font-family: FilmMono; font-size: 13px; } .jp-RenderedHTMLCommon :is(h1, h2) { margin-top: 4px; }
-  .anchor-link { display: none; }
-</style>"""  # noqa: E501
+TOO_FULL = """() => {
+  const full = part => part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1;
+  return [...document.querySelectorAll("body > *")].filter(full).map(part => part.innerText.slice(0, 60));
+}"""
+KEEP_SECTION = """heading => {
+  const found = [];
+  for (const cell of document.querySelectorAll(".jp-Cell")) {
+    const text = cell.querySelector(".jp-RenderedMarkdown");
+    for (const part of text ? [...text.children] : []) {
+      if (/^H[123]$/.test(part.tagName)) found.push(part.textContent.replace("¶", "").trim());
+      if (found.at(-1) != heading) part.remove();
+    }
+    if (text ? !text.children.length : found.at(-1) != heading) cell.remove();
+  }
+  return found;
+}"""
+BOXES = """cells => cells.map(cell => [cell, ...cell.querySelectorAll(".jp-InputPrompt, .jp-Cell-outputWrapper")].map(
+  part => { const box = part.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; }))"""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A page's pixels, (height, width, 3) uint8, and where its parts are: by name, rows (left, top, right, bottom)."""
-
-    pixels: np.ndarray
-    boxes: dict[str, list[tuple[int, int, int, int]]]
-
-
-def chromium() -> str:
-    """Path of Chromium.
+@contextmanager
+def chromium() -> Iterator:
+    """Playwright's browser.
 
     Raises
     ------
     FileNotFoundError
-        If there is none; the message says how to install it.
+        If there is no Chromium; the message says how to install it.
+    RuntimeError
+        If it draws nothing.
     """
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
+    from playwright.sync_api import Error, sync_playwright
+
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if not path:
         raise FileNotFoundError(
-            f"Chromium, which draws the film's pages, is missing (looked for {', '.join(PROGRAMS)}). Debian: "
-            "apt install chromium; elsewhere install Chromium or Chrome and set CHROMIUM to its path."
+            "Chromium, which draws the film's pages, is missing (looked for chromium and google-chrome). Debian: apt "
+            "install chromium; elsewhere install Chromium or Chrome and set CHROMIUM to its path."
         )
-    return path
+    try:
+        with sync_playwright() as driver, driver.chromium.launch(executable_path=path) as browser:
+            yield browser
+    except Error as error:
+        raise RuntimeError(f"{path} drew no page: {error.message}") from error
 
 
-def shoot(page: str, width: int, tallest: int = TALLEST, scale: float = 1.0) -> Picture:
-    """Draw an HTML page.
-
-    Parameters
-    ----------
-    page : str
-        Complete HTML; files are named by file: addresses.
-    width, tallest : int
-        Of the picture, in pixels; below the lowest part it is cut off.
-    scale : float
-        Pixels per CSS pixel: text is larger, and fewer words stand in a line.
-
-    Raises
-    ------
-    RuntimeError
-        If Chromium draws nothing.
-    ValueError
-        If a piece's text does not fit into it, or the page is too tall.
-    """
-    from PIL import Image
-
-    page = page.replace("</head>", f"<style>{fonts()}</style></head>", 1)
-    page = page.replace("</body>", MEASURE % json.dumps(PARTS) + "</body>", 1)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        source, target = Path(scratch) / "page.html", Path(scratch) / "page.png"
-        source.write_text(page, encoding="utf-8")
-        size = f"--window-size={round(width / scale)},{round(tallest / scale)}"
-        command = [chromium(), *QUIET, f"--user-data-dir={scratch}/profile", f"--force-device-scale-factor={scale}"]
-        command += [size, f"--screenshot={target}", "--dump-dom", source.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300)
-        found = re.search(r'<body[^>]* data-boxes="([^"]*)"', done.stdout)
-        if not found or not target.is_file():
-            raise RuntimeError(f"{command[0]} drew no page (exit code {done.returncode}): {done.stderr.strip()[-300:]}")
-        pixels = np.asarray(Image.open(target).convert("RGB"))
-    rows = json.loads(unescape(found[1]))
-    for *_, full, text in rows["piece"]:
-        if full:
-            raise ValueError(f"The film's script: {text!r} … is too long for its place on the screen. Shorten it.")
-    boxes = {name: [tuple(round(edge * scale) for edge in row[:4]) for row in part] for name, part in rows.items()}
-    lowest = max((bottom for part in boxes.values() for *_, bottom in part), default=0)
-    if lowest > tallest:
-        raise ValueError(f"A page is {lowest} pixels tall, at most {tallest} are drawn: show a shorter section.")
-    return Picture(pixels[:lowest], boxes)
-
-
-def fonts() -> str:
-    """CSS of the typefaces that matplotlib ships."""
+@contextmanager
+def opened(browser, html: str, width: int, height: int, scale: float = 1.0) -> Iterator:
+    """A page in the film's style, without a network, on a screen of so many pixels; `scale` of them are one of CSS."""
     import matplotlib
 
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    faces = (
-        ("Film", "normal", "DejaVuSans"),
-        ("Film", "bold", "DejaVuSans-Bold"),
-        ("FilmMono", "normal", "DejaVuSansMono"),
-    )
-    return "".join(
-        f"@font-face {{ font-family: {name}; font-weight: {weight}; src: url('{(folder / file).as_uri()}.ttf'); }}"
-        for name, weight, file in faces
-    )
-
-
-def as_html(text: str) -> str:
-    """Plain text as HTML; an interval and a percentage stay in one line."""
-    return escape(text).replace("–", "&NoBreak;–&NoBreak;").replace(" %", "&nbsp;%")
-
-
-def pieces(parts: list[tuple[str, str]], width: int, height: int) -> list[np.ndarray]:
-    """Pictures of pieces of one size, each (its classes in video.css, its HTML); as many pages as it takes."""
     style = Path(__file__).with_name("video.css").read_text(encoding="utf-8")
-    style += f".piece {{ width: {width}px; height: {height}px; }}"
-    found: list[np.ndarray] = []
-    while len(found) < len(parts):
-        chunk = parts[len(found) : len(found) + TALLEST // height]
-        page = f"<!doctype html><html lang=en><head><meta charset=utf-8><style>{style}</style></head><body>"
-        page += "".join(f'<div class="piece {classes}">{content}</div>' for classes, content in chunk)
-        picture = shoot(page + "</body></html>", width, height * len(chunk))
-        found += [picture.pixels[top:bottom, left:right] for left, top, right, bottom in picture.boxes["piece"]]
-    return found
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf").as_uri()
+    screen = {"width": round(width / scale), "height": round(height / scale)}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        browser.new_page(viewport=screen, device_scale_factor=scale, offline=True) as page,
+    ):
+        path = Path(scratch, "page.html")  # a page that is no file may not show files
+        path.write_text(html, encoding="utf-8")
+        page.goto(path.as_uri())
+        page.add_style_tag(content=style.replace("FONTS", fonts))
+        page.evaluate("document.fonts.ready.then(() => 0)")
+        yield page
 
 
-def section(notebook: Path, heading: str):
-    """The cells of an executed notebook from a heading to the next one, as a notebook.
+def pixels(picture: bytes) -> np.ndarray:
+    """A PNG's pixels, (height, width, 3) uint8."""
+    from PIL import Image
+
+    return np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
+
+
+def stills(browser, scene: Scene, **shown) -> list[bytes]:
+    """A scene's frames as PNG, one for each caption, without what moves.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such notebook or heading, or its cells were not executed.
+    ValueError
+        If a text does not fit into its place.
     """
-    import nbformat
-
-    if not notebook.is_file():
-        raise FileNotFoundError(f"{notebook}: found no executed notebook. Make it with python -m bundle run.")
-    whole = nbformat.read(notebook, as_version=4)
-    kept, inside, headings = [], False, []
-    for cell in whole.cells:
-        if cell.cell_type != "markdown":
-            kept += [cell] * inside
-            continue
-        for part in re.split(r"^(?=#{1,3} )", cell.source, flags=re.MULTILINE):
-            if mark := re.match(r"#{1,3} (.*)", part):
-                headings.append(mark[1].strip())
-                inside = headings[-1] == heading
-            if inside and part.strip():
-                kept.append(copy.deepcopy(cell))
-                kept[-1].source = part
-    if not kept:
-        raise ValueError(f"{notebook}: found no section {heading!r}; there are: {'; '.join(headings)}.")
-    if any(cell.cell_type == "code" and cell.execution_count is None for cell in kept):
-        raise ValueError(f"{notebook}: section {heading!r} was not executed to its end. python -m bundle run")
-    whole.cells = kept
-    return whole
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, finalize=unbroken)
+    environment.globals |= {"NAMES": NAMES, "PARTS": PARTS, "CONTENT": CONTENT, "FACE": FACE, "network": network}
+    template = environment.from_string(Path(__file__).with_name("frame.html").read_text(encoding="utf-8"))
+    pictures = []
+    for caption in scene.captions:
+        with opened(browser, template.render(shown, scene=scene, caption=caption), WIDTH, HEIGHT) as page:
+            for text in page.evaluate(TOO_FULL):
+                raise ValueError(f"The film's script: {text!r} … is too long for its place on the screen. Shorten it.")
+            pictures.append(page.screenshot())
+    return pictures
 
 
-def draw_section(notebook: Path, heading: str, width: int, scale: float) -> Picture:
-    """A section of an executed notebook, as nbconvert shows it."""
+def unbroken(value):
+    """An interval and a percentage stay in one line."""
+    return value.replace("–", "\u2060–\u2060").replace(" %", "\u00a0%") if isinstance(value, str) else value
+
+
+def section(browser, notebook: Path, heading: str, width: int, scale: float) -> tuple[np.ndarray, list]:
+    """An executed notebook from a heading to the next one, as nbconvert shows it.
+
+    Returns
+    -------
+    picture : ndarray, (height, width, 3) uint8
+    boxes : list
+        For each cell rows (left, top, right, bottom) in pixels: its own, its number's, its output's.
+
+    Raises
+    ------
+    ValueError
+        If there is no such heading, its cells were not executed, or there are too many of them.
+    """
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(template_name="lab").from_notebook_node(section(notebook, heading))
-    page = re.sub(r"<script[^>]*></script>|<script[^>]*src=.*?</script>", "", page, flags=re.DOTALL)
-    return shoot(page.replace("</head>", NOTEBOOK_STYLE + "</head>", 1), width, scale=scale)
+    html, _ = HTMLExporter(template_name="lab").from_filename(notebook)
+    with opened(browser, html, width, 100, scale) as page:
+        headings = page.evaluate(KEEP_SECTION, heading)
+        if heading not in headings:
+            raise ValueError(f"{notebook}: found no section {heading!r}; there are: {'; '.join(headings)}.")
+        if page.locator(".jp-InputPrompt", has_text="[ ]").count():
+            raise ValueError(f"{notebook}: section {heading!r} was not executed to its end. python -m bundle run")
+        picture = pixels(page.screenshot(full_page=True))
+        boxes = page.locator(".jp-Cell").evaluate_all(BOXES)
+    if len(picture) > TALLEST:
+        raise ValueError(f"{notebook}: section {heading!r} is too long for a picture: show a shorter one.")
+    return picture, [[[round(edge * scale) for edge in box] for box in cell] for cell in boxes]
