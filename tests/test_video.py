@@ -187,7 +187,7 @@ def test_notebooks_of_another_run_than_the_results_are_refused(tmp_path, results
 
 def test_the_same_frames_are_the_same_bytes(tmp_path):
     for name in ("film.mp4", "again.mp4"):
-        film.encode(tmp_path / name, frames(1), np.zeros(film.RATE), [(0.0, "One")], [(0.0, "first")], size=SMALL)
+        film.encode(tmp_path / name, frames(1), np.zeros(film.RATE), [(0.0, "One")], size=SMALL)
     assert (tmp_path / "film.mp4").read_bytes() == (tmp_path / "again.mp4").read_bytes()
     assert np.abs(pixel(tmp_path / "film.mp4", 0.5, 1700, 900) - BLUE).max() < 12  # no face: what was drawn stays
     assert not command.has_face(tmp_path / "film.mp4")
@@ -201,7 +201,7 @@ def test_the_old_film_stays_when_a_new_one_fails(tmp_path, monkeypatch):
         yield from frames(0.4)
         raise KeyboardInterrupt
 
-    given = np.zeros(film.RATE), [(0, "all")], [(0, "said")]
+    given = np.zeros(film.RATE), [(0, "all")]
     with pytest.raises(KeyboardInterrupt):
         film.encode(path, stopped(), *given, size=SMALL)
     with pytest.raises(RuntimeError, match="ffmpeg could not write"):
@@ -255,7 +255,7 @@ def made(chromium, tmp_path_factory, load_toy, toy):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(film, "FPS", 5)
         silence = np.zeros(film.RATE)
-        film.encode(folder / "face.mp4", frames(1, RED), silence, [(0, "me")], [(0, "")], size=SMALL)
+        film.encode(folder / "face.mp4", frames(1, RED), silence, [(0, "me")], size=SMALL)
         given = folder / "face.mp4", str(folder / "voice.wav"), SMALL
         walkthrough.make(folder / "film.mp4", folder, write(folder, text), folder / "results", *given)
     return folder / "film.mp4"

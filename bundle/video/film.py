@@ -27,12 +27,11 @@ def encode(
     frames: Iterable[np.ndarray],
     sound: np.ndarray,
     chapters: Sequence[tuple[float, str]],
-    captions: Sequence[tuple[float, str]],
     face: Path | None = None,
     title: str = "",
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> None:
-    """Write an MP4 (H.264, AAC, chapters, a subtitle track), complete or not at all; the same input, the same bytes.
+    """Write an MP4 (H.264, AAC, chapters), complete or not at all; the same input, the same bytes.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def encode(
         FPS of them per second.
     sound : ndarray, shape (samples,), float32
         At RATE; its length is the film's.
-    chapters, captions : sequences of (start in seconds, text)
+    chapters : sequence of (start in seconds, title)
         In order; each lasts until the next.
     face : Path, optional
         A film of the speaker for the corner: repeated when it is shorter, cut when it is longer.
@@ -61,49 +60,40 @@ def encode(
     seconds = len(sound) / RATE
     left, top, width, height = FACE
     corner = (
-        f"[4:v]fps={FPS},scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height},setsar=1"
+        f"[3:v]fps={FPS},scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height},setsar=1"
     )
     picture = f"{corner}[face];[0:v][face]overlay={left}:{top}," if face else "[0:v]"
     picture += f"scale={size[0]}:{size[1]}:out_color_matrix=bt709:out_range=tv,format=yuv420p,"
     picture += "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709[out]"
     about = f";FFMETADATA1\ntitle={title}\ncomment={WITH_FACE if face else WITHOUT_FACE}\n"
-    for start, end, name in spans(chapters, seconds):
+    for (start, name), (end, _) in pairwise([*chapters, (seconds, "")]):
         about += f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start * 1000:.0f}\nEND={end * 1000:.0f}\ntitle={name}\n"
-    spoken = enumerate(spans(captions, seconds), 1)
-    subtitles = "\n".join(f"{n}\n{clock(start)} --> {clock(end)}\n{text}\n" for n, (start, end, text) in spoken)
     with tempfile.TemporaryDirectory() as scratch, replacing(path) as temporary:
-        wav, metadata, srt = (Path(scratch, name) for name in ("sound.wav", "about.txt", "captions.srt"))
+        wav, metadata = Path(scratch, "sound.wav"), Path(scratch, "about.txt")
         soundfile.write(wav, sound, RATE, subtype="FLOAT")
         metadata.write_text(about, encoding="utf-8")
-        srt.write_text(subtitles, encoding="utf-8")
         inputs = f"-f rawvideo -pix_fmt rgb24 -s {WIDTH}x{HEIGHT} -r {FPS} -i -".split()
-        inputs += ["-i", wav, "-i", metadata, "-i", srt, *(["-stream_loop", "-1", "-i", face] if face else [])]
-        coding = f"-c:v libx264 -preset medium -crf {QUALITY} -threads 2 -g {10 * FPS} -c:a aac -b:a 96k -c:s mov_text "
-        coding += f"-map [out] -map 1:a -map 3:s -metadata:s:s:0 language=eng -disposition:s:0 0 -t {seconds:.3f} "
-        coding += "-map_metadata 2 -map_chapters 2 -movflags +faststart "
+        inputs += ["-i", wav, "-i", metadata, *(["-stream_loop", "-1", "-i", face] if face else [])]
+        coding = f"-c:v libx264 -preset medium -crf {QUALITY} -threads 2 -g {10 * FPS} -c:a aac -b:a 96k "
+        coding += f"-map [out] -map 1:a -map_metadata 2 -map_chapters 2 -t {seconds:.3f} -movflags +faststart "
         coding += "-fflags +bitexact -flags:v +bitexact -flags:a +bitexact"
         command = [*program(), "-y", *inputs, "-filter_complex", picture, *coding.split(), temporary]
         with open(Path(scratch, "log.txt"), "w+", encoding="utf-8", errors="replace") as log:
             with suppress(BrokenPipeError), subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log) as process:
-                for frame in frames:
-                    process.stdin.write(np.ascontiguousarray(frame))
+                try:
+                    for frame in frames:
+                        process.stdin.write(np.ascontiguousarray(frame))
+                except BrokenPipeError:
+                    raise  # ffmpeg has ended, and its log says why
+                except BaseException:
+                    process.kill()  # no more frames will come
+                    raise
             log.seek(0)
             if process.returncode:
                 said = log.read().strip()[-400:]
                 raise RuntimeError(f"ffmpeg could not write {path} (exit code {process.returncode}): {said}")
         if (weight := temporary.stat().st_size) > MOST_BYTES:
             raise ValueError(f"{path}: not written: {weight / 2**20:.1f} MiB, at most {MOST_BYTES / 2**20:.0f}.")
-
-
-def spans(marks: Sequence[tuple[float, str]], seconds: float) -> list[tuple[float, float, str]]:
-    """Start, end and text of marks that each last until the next, the last one until the film's end."""
-    return [(start, end, text) for (start, text), (end, _) in pairwise([*marks, (seconds, "")])]
-
-
-def clock(moment: float) -> str:
-    """Seconds as SubRip writes them: "00:01:02,500"."""
-    whole = round(moment * 1000)
-    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02},{whole % 1000:03}"
 
 
 def read_sound(path: Path) -> np.ndarray:

@@ -75,8 +75,7 @@ def make(
     starts = {scene.part: scene.start for scene in reversed(told)}
     chapters = [(starts[part], name) for part, name in enumerate(PARTS)]
     frames, sound = compose(told, stills, moving), track(captions, recorded, seconds)
-    subtitles = [(caption.start, caption.text) for caption in captions]
-    film.encode(out, frames, sound, chapters, subtitles, face, shown["title"], size)
+    film.encode(out, frames, sound, chapters, face, shown["title"], size)
     print(f"{out}: {seconds:.0f} s, {out.stat().st_size / 2**20:.1f} MiB")
 
 
