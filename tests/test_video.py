@@ -15,7 +15,7 @@ from conftest import ROOT
 from bundle import results as reader
 from bundle.__main__ import main
 from bundle.report import authors
-from bundle.report.findings import Findings, settings
+from bundle.report.findings import Findings
 from bundle.video import command, film, pages, scenes, script, sound, walkthrough
 
 SCRIPT = ROOT / "report/script.md"
@@ -62,7 +62,7 @@ def found_in(folder):
 def told(results, path=SCRIPT):
     """The scenes of a script over a results folder."""
     author = authors.read(ROOT / "report/authors.toml")["authors"][0]
-    return script.read(path, found_in(results), author=author, network=reader.network, settings=settings)[1]
+    return script.read(path, found_in(results), author)[1]
 
 
 def write(folder, text):
@@ -230,7 +230,7 @@ def test_a_section_is_shown_cell_by_cell(tmp_path, browser):
 def test_text_that_does_not_fit_is_refused(browser):
     scene = script.Scene(0, "card", "", "", "A headline", ["a point"], [script.Caption("a longer caption " * 12)])
     with pytest.raises(ValueError, match=r"'a longer caption .* too long for its place"):
-        pages.stills(browser, scene, title="T", author={"name": "A", "number": "1"})
+        pages.stills(browser, scene, heading="T", author={"name": "A", "number": "1"})
 
 
 @pytest.fixture(scope="module")

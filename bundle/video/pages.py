@@ -13,10 +13,9 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from bundle.results import network
+from bundle.report.templates import FILTERS, KNOWN
 from bundle.video.film import CONTENT, FACE, HEIGHT, WIDTH
 from bundle.video.script import PARTS, Scene
-from helpers.metrics import NAMES
 
 TALLEST = 16_000  # pixels: Chromium's pictures end a little above
 TOO_FULL = """() => {
@@ -101,7 +100,8 @@ def stills(browser, scene: Scene, **shown) -> list[bytes]:
         If a text does not fit into its place.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, finalize=unbroken)
-    environment.globals |= {"NAMES": NAMES, "PARTS": PARTS, "CONTENT": CONTENT, "FACE": FACE, "network": network}
+    environment.filters |= FILTERS
+    environment.globals |= {**KNOWN, "PARTS": PARTS, "CONTENT": CONTENT, "FACE": FACE}
     template = environment.from_string(Path(__file__).with_name("frame.html").read_text(encoding="utf-8"))
     pictures = []
     for caption in scene.captions:

@@ -10,6 +10,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from bundle.report.findings import Findings
+from bundle.report.templates import FILTERS, KNOWN
 from bundle.video.film import RATE
 
 PARTS = ("Introduction", "Walkthrough", "Model explanation", "Training revelation", "Test and evaluation", "Conclusion")
@@ -65,7 +67,7 @@ class Scene:
         return self.captions[-1].end - self.start
 
 
-def read(path: Path, found: dict, **known) -> tuple[str, list[Scene]]:
+def read(path: Path, found: dict[str, Findings], author: dict) -> tuple[str, list[Scene]]:
     """The film's title and scenes; text before the first part is for whoever writes it.
 
     Parameters
@@ -74,7 +76,9 @@ def read(path: Path, found: dict, **known) -> tuple[str, list[Scene]]:
         A jinja2 template of Markdown: `# title`, `## part`, and scenes. A scene is a line `[kind task/target]
         headline`, lines `- point` for the screen, and one line per caption.
     found : dict
-        What was found, by task; the expressions name it by the task, and `known` by its names.
+        By task, as its expressions name them.
+    author : dict
+        Who speaks, in the same way.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def read(path: Path, found: dict, **known) -> tuple[str, list[Scene]]:
         If the script is missing, or a line is not what is expected; the message has its number.
     """
     title, parts, scenes = "", [], []
-    for number, line in enumerate(fill(path, found | known).splitlines(), 1):
+    for number, line in enumerate(fill(path, {**found, "author": author}).splitlines(), 1):
         where, line = f"{path}, line {number}", line.strip()
         if line.startswith("# "):
             title = line[2:]
@@ -125,11 +129,13 @@ def fill(path: Path, known: dict) -> str:
         If an expression is wrong, or names what is not there.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=printed)
+    environment.filters |= FILTERS
+    environment.globals |= KNOWN
     try:
         return environment.from_string(path.read_text(encoding="utf-8")).render(known)
     except jinja2.TemplateSyntaxError as error:
         line, wrong = error.lineno, error
-    except jinja2.UndefinedError as error:
+    except (jinja2.UndefinedError, KeyError) as error:
         steps = traceback.extract_tb(error.__traceback__)
         line, wrong = [step.lineno for step in steps if step.filename == "<template>"][-1], error
     raise ValueError(f"{path}, line {line}: {wrong}. Mend the script, or make these results.") from wrong

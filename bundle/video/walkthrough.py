@@ -9,7 +9,7 @@ import numpy as np
 
 from bundle import results as reader
 from bundle.report import authors
-from bundle.report.findings import Findings, settings
+from bundle.report.findings import Findings
 from bundle.video import film, pages, scenes
 from bundle.video.script import PARTS, Scene, read, set_times
 from bundle.video.sound import clip_of, for_film, spoken, track
@@ -48,8 +48,8 @@ def make(
     recorded = film.read_sound(Path(voice)) if voice and voice != "espeak" else np.zeros(0, np.float32)
     kept = reader.read(results)
     found = {task: Findings(kept, folder) for task, folder in kept.main().items()}
-    shown = {"author": authors.read(reader.ROOT / "report/authors.toml")["authors"][0], "network": reader.network}
-    shown["title"], told = read(script, found, settings=settings, **shown)
+    author = authors.read(reader.ROOT / "report/authors.toml")["authors"][0]
+    title, told = read(script, found, author)
     captions = [caption for scene in told for caption in scene.captions]
     for scene in told:
         if scene.kind == "sound":
@@ -66,7 +66,7 @@ def make(
         for scene in told:
             of_task = found.get(scene.task)
             picture = scenes.figure(scene, run, of_task) if scene.kind == "figure" else None
-            stills += pages.stills(browser, scene, found=of_task, figure=picture, **shown)
+            stills += pages.stills(browser, scene, found=of_task, figure=picture, heading=title, author=author)
             if scene.kind == "cells":
                 moving.append(scenes.cells(scene, browser, run, of_task))
             else:
@@ -75,7 +75,7 @@ def make(
     starts = {scene.part: scene.start for scene in reversed(told)}
     chapters = [(starts[part], name) for part, name in enumerate(PARTS)]
     frames, sound = compose(told, stills, moving), track(captions, recorded, seconds)
-    film.encode(out, frames, sound, chapters, face, shown["title"], size)
+    film.encode(out, frames, sound, chapters, face, title, size)
     print(f"{out}: {seconds:.0f} s, {out.stat().st_size / 2**20:.1f} MiB")
 
 
