@@ -11,9 +11,9 @@ from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
 from helpers.features import Level, MelSpectrogram
-from helpers.models import ResidualBlock, count_parameters
+from helpers.models import count_parameters
 
-WHOLE = (Level, MelSpectrogram, ResidualBlock)  # drawn as one block each, whatever they consist of
+WHOLE = (Level, MelSpectrogram)  # drawn as one block each, whatever they consist of
 BEFORE = (nn.Flatten, nn.Dropout, nn.ConstantPad1d)  # belong to the block after them
 COLUMNS = 5  # blocks in a row at most
 # Light tints of the figures' colours: black letters stay readable, in grey print too
@@ -113,8 +113,6 @@ def main(layer: nn.Module) -> tuple[str, str, list[str]] | None:
             size = layer.kernel_size[1:] if layer.kernel_size[0] == 1 else layer.kernel_size
             stride = [f"stride {layer.stride[-1]}"] * (layer.stride[-1] > 1)
             return "convolution", "conv " + " × ".join(map(str, size)), stride
-        case ResidualBlock():
-            return "convolution", "residual", ["two of 3 × 3", f"stride {layer.path[0].stride[0]}", "ReLU"]
         case nn.Linear():
             return "dense", "dense", []
     return None
@@ -137,8 +135,8 @@ def remark(layer: nn.Module) -> list[str]:
 
 def pooling(before: torch.Tensor, after: torch.Tensor) -> list[str]:
     """Which pooling over all axes but the channels leads from one to the other, in lines; found by trying."""
-    mean, peak = before.flatten(2).mean(dim=2), before.flatten(2).amax(dim=2)
-    tried = {"global\nmean": mean, "global\nmaximum": peak}
+    mean = before.flatten(2).mean(dim=2)
+    tried = {"global\nmean": mean}
     if before.dim() == 4:
         tried["bands: mean\nframes: mean\nand maximum"] = torch.cat([mean, before.mean(dim=2).amax(dim=2)], dim=1)
     for words, values in tried.items():

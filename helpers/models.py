@@ -55,81 +55,6 @@ class SampleCNN(nn.Module):
         return self.head(hidden.mean(dim=(2, 3)))  # (batch, classes)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions and a way past them (He et al. 2016); the first halves both axes when `stride` is 2.
-
-    Input   (batch, before, mels, frames)
-    Output  (batch, after, mels / stride, frames / stride)
-    """
-
-    def __init__(self, before: int, after: int, stride: int):
-        super().__init__()
-        self.path = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
-            nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after),
-        )  # fmt: skip
-        self.past = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after)
-        )  # a 3 x 3 convolution as in the reference
-        self.activation = nn.ReLU()
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.path(hidden) + self.past(hidden))
-
-
-class ShortChunkCNN(nn.Module):
-    """Short-chunk CNN with residual blocks: Won, Ferraro, Bogdanov & Serra 2020, section 3.8, the strongest there.
-
-    Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; at least 128 * hop samples
-    Output  logits  (batch, classes)
-
-    Parameters
-    ----------
-    classes, rate : int
-        Rate in Hz.
-    n_fft, hop, mels : int
-        Front end; 512, 256 and 128 at 16 kHz in the paper.
-    keep_level : bool
-        See `features.Level`.
-    width : int
-        Channels of the first blocks; 128 in the paper, the last has four times as many.
-    dropout : float
-        Before the last layer; 0.5 in the paper.
-    """
-
-    def __init__(
-        self,
-        classes: int,
-        rate: int,
-        n_fft: int = 512,
-        hop: int = 256,
-        mels: int = 128,
-        keep_level: bool = False,
-        width: int = 128,
-        dropout: float = 0.5,
-    ):
-        super().__init__()
-        self.level = Level(keep_level)
-        self.front = MelSpectrogram(rate, n_fft, hop, mels)
-        self.standardise = nn.BatchNorm2d(1)
-        widths = [1, width, width, 2 * width, 2 * width, 2 * width, 2 * width, 4 * width]
-        blocks = [ResidualBlock(before, after, 2) for before, after in pairwise(widths)]
-        self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
-        last = widths[-1]
-        self.head = nn.Sequential(
-            nn.Linear(last, last, bias=False),
-            nn.BatchNorm1d(last),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(last, classes),
-        )
-
-    def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        mel = self.standardise(self.front(self.level(wave))[:, None])  # (batch, 1, mels, frames)
-        hidden = self.blocks(mel)  # (batch, 4 * width, mels / 128, frames / 128)
-        return self.head(hidden.amax(dim=(2, 3)))  # (batch, classes)
-
-
 # (length, stride) in samples, and the macro ROC-AUC on raw audio that Dieleman & Schrauwen 2014, table 1, give for it
 PUBLISHED_ROWS = {
     (1024, 1024): 0.8366,
@@ -295,7 +220,7 @@ class MelCNN(nn.Module):
         return f"mask={self.mask}, remove_mean={self.remove_mean}"
 
 
-KINDS = {"RawCNN": RawCNN, "MelCNN": MelCNN, "SampleCNN": SampleCNN, "ShortChunkCNN": ShortChunkCNN}
+KINDS = {"RawCNN": RawCNN, "MelCNN": MelCNN, "SampleCNN": SampleCNN}
 
 
 class Network(NamedTuple):
@@ -341,8 +266,6 @@ def config_for(task: Task, kind: str, classes: int, **options) -> dict:
         config["window_samples"] = task.window_samples
     elif kind == "MelCNN":
         config |= {"rate": task.rate} | dict(zip(("n_fft", "hop", "mels"), task.mel, strict=True))
-    elif kind == "ShortChunkCNN":
-        config["rate"] = task.rate
     return config | options
 
 

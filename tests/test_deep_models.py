@@ -14,7 +14,6 @@ SMALL = {
     "RawCNN": {},
     "MelCNN": {"width": 4, "mask": 0.3, "remove_mean": True},
     "SampleCNN": {"width": 4},
-    "ShortChunkCNN": {"width": 2},
 }
 every = pytest.mark.parametrize("kind", models.KINDS)
 
@@ -25,12 +24,6 @@ def waves(*shape, seed=0):
 
 def network(task, kind):
     return models.build(models.config_for(TASKS[task], kind, 6, **SMALL[kind])).eval()
-
-
-def test_the_published_size_of_the_short_chunk_network():
-    task = TASKS["magnatagatune"]
-    model = models.build(models.config_for(task, "ShortChunkCNN", 50))
-    assert models.count_parameters(model) == pytest.approx(12.1e6, rel=0.005)  # Won et al. 2020, with residual blocks
 
 
 def test_the_sample_network_halves_nothing_but_thirds():
@@ -60,11 +53,9 @@ def test_every_trained_number_gets_a_gradient(kind):
     assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
 
 
-@pytest.mark.parametrize("kind", ["SampleCNN", "ShortChunkCNN"])
 @torch.no_grad()
-def test_other_lengths_are_taken(kind):
-    model = network("languages", kind)
-    assert model(waves(1, 55_555)).isfinite().all()
+def test_the_sample_network_takes_other_lengths():
+    assert network("languages", "SampleCNN")(waves(1, 55_555)).isfinite().all()
 
 
 @every
