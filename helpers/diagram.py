@@ -14,7 +14,7 @@ from helpers.features import Level, MelSpectrogram
 from helpers.models import count_parameters
 
 WHOLE = (Level, MelSpectrogram)  # drawn as one block each, whatever they consist of
-BEFORE = (nn.Flatten, nn.Dropout, nn.ConstantPad1d)  # belong to the block after them
+BEFORE = (nn.Flatten, nn.Dropout, nn.ZeroPad2d)  # belong to the block after them
 COLUMNS = 5  # blocks in a row at most
 # Light tints of the figures' colours: black letters stay readable, in grey print too
 TINTS = {"input": "#FFFFFF", "front end": "#FBE3B0", "convolution": "#BFDDF2", "pooling": "#E3E3E3", "dense": "#BFE6D9"}
@@ -128,7 +128,7 @@ def remark(layer: nn.Module) -> list[str]:
             return [f"max-pool {max(size) if isinstance(size, tuple) else size}"]
         case nn.Dropout():
             return [f"dropout {layer.p:.2g}"] if layer.p >= 0.005 else []
-        case nn.ConstantPad1d():
+        case nn.ZeroPad2d():
             return []
     return [{"ReLU": "ReLU", "Flatten": "flatten"}.get(type(layer).__name__, type(layer).__name__)]
 

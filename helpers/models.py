@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from helpers.audio import split_windows
 from helpers.features import Level, MelSpectrogram, stripes
@@ -67,21 +66,12 @@ PUBLISHED_ROWS = {
 WINDOWS = {"cpu": 32, "cuda": 640}
 
 
-class TimeConv(nn.Conv1d):
-    """Convolution over time, (batch, samples) or (batch, channels, 1, frames): PyTorch's own, but faster on a CPU."""
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if hidden.dim() == 2:  # of samples: a matrix product
-            frames = hidden.unfold(1, self.kernel_size[0], self.stride[0])  # (batch, frames, length)
-            return functional.linear(frames, self.weight[:, 0], self.bias).transpose(1, 2).unsqueeze(2)
-        weight = self.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        return functional.conv2d(hidden, weight, self.bias)  # of pictures of height one
-
-
 class RawCNN(nn.Module):
     """End-to-end network on samples: Dieleman & Schrauwen 2014, section 3 and figure 1(b).
 
-    Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; samples = window_samples
+    A sequence is written as a picture of height one: with channels last that is the fastest on a CPU.
+
+    Input   wave    (batch, window_samples)  float32, amplitude in [-1, 1]
     Output  logits  (batch, classes)
 
     Parameters
@@ -90,7 +80,7 @@ class RawCNN(nn.Module):
     length, stride : int
         Of the first convolution, in samples.
     keep_level : bool
-        See `Level`.
+        See `features.Level`.
     batch_norm : bool
         Batch normalisation after each convolution; the paper has none.
     dropout : float
@@ -100,48 +90,49 @@ class RawCNN(nn.Module):
     """
 
     def __init__(
-        self,
-        classes: int,
-        window_samples: int,
-        length: int = 256,
-        stride: int = 256,
-        keep_level: bool = False,
-        batch_norm: bool = False,
-        dropout: float = 0.0,
-        dense: int = 100,
-    ):
+        self, classes: int, window_samples: int, length: int = 256, stride: int = 256, keep_level: bool = False,
+        batch_norm: bool = False, dropout: float = 0.0, dense: int = 100,
+    ):  # fmt: skip
         super().__init__()
-        if length < 1 or stride < 1 or window_samples < 16 * stride:
-            raise ValueError(
-                f"LENGTH {length}, STRIDE {stride}: expected positive numbers of samples, STRIDE at most "
-                f"{window_samples // 16}, so that two poolings by 4 leave something of {window_samples} samples."
-            )
-        self.length, self.stride = length, stride
+        frames, before, after = same_padding(window_samples, length, stride)
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
         self.level = Level(keep_level)
-
-        def norm(width: int) -> nn.Module:
-            return nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-
-        same = nn.ConstantPad1d((3, 4), 0.0)  # "same" for a filter of 8
-        self.filters = TimeConv(1, 32, length, stride)
+        self.same = nn.ZeroPad2d((before, after, 0, 0))
+        self.filters = nn.Conv2d(1, 32, (1, length), (1, stride))
         self.blocks = nn.Sequential(
             norm(32), nn.ReLU(),
-            same, TimeConv(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool2d((1, 4)),
-            same, TimeConv(32, 32, 8), norm(32), nn.ReLU(), nn.MaxPool2d((1, 4)),
+            nn.ZeroPad2d((3, 4, 0, 0)), nn.Conv2d(32, 32, (1, 8)), norm(32), nn.ReLU(), nn.MaxPool2d((1, 4)),
+            nn.ZeroPad2d((3, 4, 0, 0)), nn.Conv2d(32, 32, (1, 8)), norm(32), nn.ReLU(), nn.MaxPool2d((1, 4)),
         )  # fmt: skip
-        frames = -(-window_samples // stride) // 4 // 4
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(32 * frames, dense), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(dense, classes),
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(32 * (frames // 16), dense), nn.ReLU(),
+            nn.Dropout(dropout), nn.Linear(dense, classes),
         )  # fmt: skip
+        self.to(memory_format=torch.channels_last)
+        self.register_load_state_dict_pre_hook(give_filters_a_height)
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        samples = wave.shape[-1]
-        frames = (samples + self.stride - 1) // self.stride  # "same": one frame per stride
-        missing = max((frames - 1) * self.stride + self.length - samples, 0)
-        wave = functional.pad(self.level(wave), (missing // 2, missing - missing // 2))
-        hidden = self.blocks(self.filters(wave))  # (batch, 32, 1, frames // 16)
-        return self.head(hidden)  # (batch, classes)
+        hidden = self.filters(self.same(self.level(wave)[:, None, None]))  # (batch, 32, 1, frames)
+        return self.head(self.blocks(hidden))  # (batch, classes)
+
+
+def same_padding(samples: int, length: int, stride: int) -> tuple[int, int, int]:
+    """Frames of a first convolution, one per stride, and the zeros that it needs before and after the samples."""
+    if length < 1 or stride < 1 or samples < 16 * stride:
+        raise ValueError(
+            f"LENGTH {length}, STRIDE {stride}: expected positive numbers of samples, STRIDE at most "
+            f"{samples // 16}, so that two poolings by 4 leave something of {samples} samples."
+        )
+    frames = -(-samples // stride)
+    missing = max((frames - 1) * stride + length - samples, 0)
+    return frames, missing // 2, missing - missing // 2
+
+
+def give_filters_a_height(module: nn.Module, state: dict, prefix: str, *_) -> None:
+    """Take weights that were kept as (channels, channels, length), too, without the height of one."""
+    for name, value in state.items():
+        if name.startswith(prefix) and value.dim() == 3:
+            state[name] = value.unsqueeze(2)
 
 
 class MelCNN(nn.Module):

@@ -28,6 +28,15 @@ def test_the_usual_networks_have_their_published_size():
     assert sizes(theirs) == sizes(ours)
 
 
+def test_the_usual_raw_network_is_the_papers():
+    task = rows.TAGS
+    ours, theirs = build(config_for(task, "RawCNN", 50)), recipes.raw_network(50, task.window_samples)
+    pairs = zip(theirs.state_dict().items(), ours.parameters(), strict=True)
+    theirs.load_state_dict({name: value.reshape(own.shape) for (name, own), value in pairs})
+    wave = torch.randn(2, task.window_samples, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(theirs(ours.level.gain * wave), ours(wave), rtol=1e-4, atol=1e-5)
+
+
 def test_the_usual_features_are_what_they_are_called():
     wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     assert recipes.features_75(wave, 16000).shape == (75,)
