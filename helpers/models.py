@@ -214,29 +214,50 @@ class MelCNN(nn.Module):
 KINDS = {"RawCNN": RawCNN, "MelCNN": MelCNN, "SampleCNN": SampleCNN}
 
 
+class Range(NamedTuple):
+    """One dimension of a search: its default, its ends, and whether it is searched on a logarithmic scale."""
+
+    default: float
+    low: float
+    high: float
+    log: bool = True
+
+
 class Network(NamedTuple):
     """A model that is trained, kept and reported; the SVM stands among them, without a network of its own."""
 
     kind: str  # key of KINDS
     options: dict  # that differ from what the kind has by itself
-    space: str  # key of `tuning.SPACES`; "": not searched
     title: str  # in prose and tables
     short: str  # on axes and in narrow tables
+    search: str = ""  # name of the search for its settings, as in tuning_NAME.json; "": not searched, or with another
+    space: dict[str, Range] | None = None  # what it tries: fields of `training.Settings` or options of the network
 
 
+def around(learning_rate: float, dropout: float) -> dict[str, Range]:
+    """The space that is searched for every network, with these defaults."""
+    return {
+        "learning_rate": Range(learning_rate, 3e-4, 3e-2),
+        "weight_decay": Range(1e-2, 1e-4, 1e-1),
+        "dropout": Range(dropout, 0.0, 0.6, log=False),
+    }
+
+
+MARGIN = {"cost": Range(10, 0.1, 1000), "gamma": Range(1e-3, 1e-5, 3e-2)}  # see `svm.make`
 # All of them, by the name of their weights, in the order of the tables
 NETWORKS = {
-    "svm": Network("", {}, "svm", "SVM on pooled features", "SVM"),
+    "svm": Network("", {}, "SVM on pooled features", "SVM", "svm", MARGIN),
     "raw_cnn_256_256": Network(
-        "RawCNN", {"length": 256, "stride": 256}, "raw_cnn", "CNN on samples, 256/256", "CNN, samples"
+        "RawCNN", {"length": 256, "stride": 256}, "CNN on samples, 256/256", "CNN, samples", "raw_cnn",
+        around(2e-3, 0.0),
     ),
-    "sample_cnn": Network("SampleCNN", {}, "", "SampleCNN on samples", "SampleCNN"),
-    "mel_cnn_nolog": Network("MelCNN", {"log": False}, "mel_cnn", "mel CNN, no logarithm", "mel, no log"),
+    "sample_cnn": Network("SampleCNN", {}, "SampleCNN on samples", "SampleCNN"),
+    "mel_cnn_nolog": Network("MelCNN", {"log": False}, "mel CNN, no logarithm", "mel, no log"),
     "mel_cnn_plain": Network(
-        "MelCNN", {"batch_norm": False, "dropout": 0.0}, "mel_cnn", "mel CNN, no batch norm or dropout", "mel, plain"
+        "MelCNN", {"batch_norm": False, "dropout": 0.0}, "mel CNN, no batch norm or dropout", "mel, plain"
     ),
-    "mel_cnn": Network("MelCNN", {}, "mel_cnn", "mel CNN", "mel CNN"),
-}
+    "mel_cnn": Network("MelCNN", {}, "mel CNN", "mel CNN", "mel_cnn", around(5e-3, 0.3)),
+}  # fmt: skip
 
 
 def config_for(task: Task, kind: str, classes: int, **options) -> dict:

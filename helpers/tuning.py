@@ -9,39 +9,15 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from helpers.files import replacing
+from helpers.models import NETWORKS
 from helpers.tasks import Task
 
-WAIT = 1.0  # seconds between two looks at the trials of others
 STARTUP = 5  # trials before the sampler learns from them: the defaults, then random ones
-
-
-class Range(NamedTuple):
-    """One dimension of a search: its default, its ends, and whether it is searched on a logarithmic scale."""
-
-    default: float
-    low: float
-    high: float
-    log: bool = True
-
-
-# What is tuned, by kind of model; a network's names are fields of `training.Settings` or options of the network
-SPACES: dict[str, dict[str, Range]] = {
-    "svm": {"cost": Range(10, 0.1, 1000), "gamma": Range(1e-3, 1e-5, 3e-2)},
-    "raw_cnn": {
-        "learning_rate": Range(2e-3, 3e-4, 3e-2),
-        "weight_decay": Range(1e-2, 1e-4, 1e-1),
-        "dropout": Range(0.0, 0.0, 0.6, log=False),
-    },
-    "mel_cnn": {
-        "learning_rate": Range(5e-3, 3e-4, 3e-2),
-        "weight_decay": Range(1e-2, 1e-4, 1e-1),
-        "dropout": Range(0.3, 0.0, 0.6, log=False),
-    },
-}
+SPACES = {network.search: network.space for network in NETWORKS.values() if network.space}
 MEND = "Get the file again (git checkout, or the release), or search anew (MODE='train', TRIALS above 0)."
 
 
@@ -53,10 +29,6 @@ def search(
     Every trial is written to `folder`/tuning_KIND.log when it ends. The same call continues there and proposes what
     it would have proposed without the interruption, since each proposal depends only on the seed and the scores of the
     trials before it; a trial that was running is run again.
-
-    Several processes, also on several machines with the same file system, may make the same call at the same time. They
-    share the trials out among themselves: the budget is kept exactly, a trial whose process died is run again by
-    another one, and all return the same. What is proposed then depends on which trials have ended.
 
     Parameters
     ----------
@@ -86,21 +58,31 @@ def search(
     ValueError
         If there is no such kind, the budget is below 1, or the study cannot be read.
     """
-    if kind not in SPACES:
-        raise ValueError(f"tuning: found the model {kind!r}, expected one of {', '.join(SPACES)}.")
+    from optuna.samplers import TPESampler  # only who searches waits for it
+    from optuna.trial import TrialState
+
+    defaults = _defaults(kind)
     if trials < 1:
         raise ValueError(f"TRIALS: found {trials}, expected at least 1; `best` gives settings without a search.")
     folder.mkdir(parents=True, exist_ok=True)
-    study, lock = _study(kind, seed, folder / f"tuning_{kind}.log", about)
-    while len(done := _completed(study)) < trials:
-        with lock:
-            claimed = _claim(study, kind, trials, seed, folder)
-        if claimed:
-            _try(study, *claimed, objective)
-        else:
-            time.sleep(WAIT)  # others are at the last trials, which fall to us should they die
-    with lock:
-        Path(lock.lock_file).unlink(missing_ok=True)
+    study = _study(kind, seed, folder / f"tuning_{kind}.log", about)
+
+    def attempt(trial) -> float:
+        spans = SPACES[kind].items()
+        settings = {name: trial.suggest_float(name, span.low, span.high, log=span.log) for name, span in spans}
+        started = time.perf_counter()
+        score = float(objective(settings))
+        trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
+        return score if math.isfinite(score) else 0.0
+
+    while len(done := study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < trials:
+        # A sampler of its own for every trial: what it proposes depends neither on what this process drew before nor on
+        # trials that were killed, which the journal holds as running
+        draw = int(np.random.SeedSequence([seed, len(done)]).generate_state(1)[0])
+        study.sampler = TPESampler(n_startup_trials=STARTUP, seed=draw, constant_liar=False)
+        if not (done or study.get_trials(deepcopy=False, states=(TrialState.WAITING,))):
+            study.enqueue_trial(defaults)
+        study.optimize(attempt, n_trials=1)
     rows = [
         {"settings": trial.params, "score": trial.value, "seconds": trial.user_attrs["seconds"]}
         for trial in done[:trials]
@@ -114,9 +96,8 @@ def search(
         "spread": {"deviation": float(scores.std()), "low": float(scores.min()), "high": float(scores.max())},
         "trials": rows,
     }
-    temporary = folder / f".tuning_{kind}.{os.getpid()}.json"
-    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / f"tuning_{kind}.json")
+    with replacing(folder / f"tuning_{kind}.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
 
@@ -144,8 +125,7 @@ def best(kind: str, task: Task, data: str, roots: Sequence[Path]) -> dict:
     ValueError
         If a file is damaged, or there is no such kind.
     """
-    if kind not in SPACES:
-        raise ValueError(f"tuning: found the model {kind!r}, expected one of {', '.join(SPACES)}.")
+    defaults = _defaults(kind)
     for name in dict.fromkeys((data, "demo")):
         for root in roots:
             for folder in (root / "results", root / "report" / "results" / f"{task.name}-{name}"):
@@ -156,80 +136,36 @@ def best(kind: str, task: Task, data: str, roots: Sequence[Path]) -> dict:
                 source = f"the best of {record['budget']} trials on {task.name}-{name} (seed {record['seed']})"
                 source += "" if name == data else f"; there is no search on '{data}'"
                 return {"settings": record["best"], "source": source, "record": record}
-    settings = {name: span.default for name, span in SPACES[kind].items()}
-    return {"settings": settings, "source": f"the defaults; there is no search on '{data}' or the demo", "record": None}
+    return {"settings": defaults, "source": f"the defaults; there is no search on '{data}' or the demo", "record": None}
+
+
+def _defaults(kind: str) -> dict[str, float]:
+    """The settings that every search begins with."""
+    if kind not in SPACES:
+        raise ValueError(f"tuning: found the model {kind!r}, expected one of {', '.join(SPACES)}.")
+    return {name: span.default for name, span in SPACES[kind].items()}
 
 
 def _study(kind: str, seed: int, path: Path, about: dict):
-    """Open or make the study of this search in the journal at `path`; the study, and the lock of who writes there."""
-    import optuna  # only who searches waits for it
-    from filelock import FileLock
-    from optuna.storages import JournalStorage, journal
+    """Open or make the study of this search in the journal at `path`."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     identity = json.dumps([kind, seed, SPACES[kind], about], sort_keys=True)
     name = f"{kind}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    # Not Optuna's own lock: it is a file that a killed process leaves behind, and nobody can tell whether that lives
-    lock = FileLock(path.with_suffix(".lock"))
+    if path.is_file() and not (text := path.read_bytes()).endswith(b"\n"):  # killed while writing its last line
+        os.truncate(path, text.rfind(b"\n") + 1)
     try:
-        with lock:
-            if path.is_file() and not (text := path.read_bytes()).endswith(b"\n"):  # killed while writing its last line
-                os.truncate(path, text.rfind(b"\n") + 1)
-            storage = JournalStorage(journal.JournalFileBackend(str(path), lock_obj=lock))
-            study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-            study.get_trials(deepcopy=False)
+        storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        study.get_trials(deepcopy=False)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not the journal of a study ({type(error).__name__}: {error}). Delete it to search anew."
         ) from error
-    return study, lock
-
-
-def _completed(study) -> list:
-    """The study's finished trials, in order."""
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-
-
-def _claim(study, kind: str, trials: int, seed: int, folder: Path):
-    """Propose the next setting: the trial, and the lock that shows it is alive; None when enough are under way."""
-    from filelock import FileLock, Timeout
-    from optuna import distributions, samplers, trial
-
-    counted = len(_completed(study))
-    for other in study.get_trials(deepcopy=False, states=(trial.TrialState.RUNNING,)):
-        mark = FileLock(folder / f".{study.study_name}.{other.number}.lock")
-        try:
-            with mark.acquire(timeout=0):  # its process is gone
-                study.tell(other.number, state=trial.TrialState.FAIL)
-                Path(mark.lock_file).unlink(missing_ok=True)
-        except Timeout:
-            counted += 1
-    if counted >= trials:
-        return None
-    space = {
-        name: distributions.FloatDistribution(span.low, span.high, log=span.log) for name, span in SPACES[kind].items()
-    }
-    # A sampler of its own for every trial: what it proposes does not depend on what this process drew before
-    draw = int(np.random.SeedSequence([seed, counted]).generate_state(1)[0])
-    study.sampler = samplers.TPESampler(n_startup_trials=STARTUP, seed=draw, constant_liar=False)
-    if not counted and not study.get_trials(deepcopy=False, states=(trial.TrialState.WAITING,)):
-        study.enqueue_trial({name: span.default for name, span in SPACES[kind].items()})
-    asked = study.ask(space)
-    mark = FileLock(folder / f".{study.study_name}.{asked.number}.lock")
-    mark.acquire()
-    return asked, mark
-
-
-def _try(study, trial, mark, objective: Callable[[dict[str, float]], float]) -> None:
-    """Score a setting, and write it down; then it needs no mark of life any more."""
-    try:
-        started = time.perf_counter()
-        score = float(objective(dict(trial.params)))
-        trial.set_user_attr("seconds", round(time.perf_counter() - started, 2))
-        study.tell(trial, score if math.isfinite(score) else 0.0)
-    finally:
-        Path(mark.lock_file).unlink(missing_ok=True)
-        mark.release()
+    return study
 
 
 def _read(path: Path, kind: str) -> dict:

@@ -104,58 +104,6 @@ def test_a_killed_search_continues(tmp_path):
     assert plain(result) == plain(tuning.search("svm", objective, 6, 0, tmp_path / "whole", task="nsynth"))
 
 
-def together(folder, programs):
-    """Start searches of twelve trials in the same folder at the same time; each notes every trial it makes."""
-    text = (
-        "import os, sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from helpers import tuning\n"
-        "folder, calls = Path(sys.argv[2]), []\n"
-        "def objective(settings):\n"
-        "    calls.append(0)\n"
-        "    if len(calls) == int(sys.argv[4]): os.kill(os.getpid(), 9)\n"
-        "    with (folder / f'{sys.argv[3]}.made').open('a') as file: print(settings['cost'], file=file)\n"
-        "    time.sleep(0.1)\n"
-        "    return settings['cost'] / 1000\n"
-        "while len(list(folder.glob('*.ready'))) < int(sys.argv[5]):\n"
-        "    (folder / f'{sys.argv[3]}.ready').touch()\n"
-        "result = tuning.search('svm', objective, 12, 0, folder, task='nsynth')\n"
-        "print(sorted(row['score'] for row in result['trials']))\n"
-    )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", text, str(ROOT), str(folder), str(number), str(dies), str(len(programs))],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number, dies in enumerate(programs)
-    ]  # fmt: skip
-    outputs = [process.communicate() for process in started]
-    return [process.returncode for process in started], [output for output, _ in outputs], str(outputs)
-
-
-def states(folder):
-    journal = optuna.storages.journal.JournalFileBackend(str(folder / "tuning_svm.log"))
-    study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(journal))
-    return [trial.state.name for trial in study.get_trials()]
-
-
-def test_searches_at_the_same_time_share_the_budget_exactly(tmp_path):
-    codes, outputs, said = together(tmp_path, [0, 0])
-    assert codes == [0, 0], said
-    assert states(tmp_path) == ["COMPLETE"] * 12
-    assert outputs[0] == outputs[1]
-    made = [path.read_text().split() for path in sorted(tmp_path.glob("*.made"))]
-    assert len(made) == 2  # both took part
-    assert len(made[0] + made[1]) == len(set(made[0] + made[1])) == 12  # nothing is tried twice
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".log", ".made", ".ready"}
-
-
-def test_a_trial_whose_process_dies_is_made_by_another_search(tmp_path):
-    codes, outputs, said = together(tmp_path, [0, 3])
-    assert codes == [0, -9], said
-    assert sorted(states(tmp_path)) == ["COMPLETE"] * 12 + ["FAIL"]
-    assert len(json.loads(outputs[0])) == 12
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".log", ".made", ".ready"}
-
-
 def test_a_larger_budget_continues_and_a_smaller_one_takes_the_first(tmp_path):
     calls = []
 
