@@ -1,17 +1,18 @@
-"""One training loop for every network and task, from one CPU to many GPUs through Lightning Fabric."""
+"""One training loop for every network and task, from one CPU to many GPUs through Lightning Fabric.
+
+Of several processes (ranks) each takes its share of every batch, and Fabric averages their gradients; the first one
+writes. All evaluate the same clips.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,6 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -34,89 +34,9 @@ from helpers.tasks import Task
 
 STEP_CURVES = ("step", "train_loss", "valid_loss")
 EPOCH_CURVES = ("epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score", "epoch_valid_score")
-
-
-def copy_weights(model: nn.Module) -> dict:
-    """The model's state on the CPU, detached from it."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def identity_of(model: nn.Module, train: Pack, valid: Pack, task: Task, settings) -> str:
-    """Digest of all that decides how training goes: only a run that would go the same way is continued."""
-    digest = hashlib.sha256(f"{settings} {task} {model}".encode())
-    for value in copy_weights(model).values():
-        digest.update(value.numpy().tobytes())
-    for pack in (train, valid):
-        digest.update("".join(pack.digests).encode() + pack.targets.tobytes())
-    return digest.hexdigest()
-
-
-class Run:
-    """State of a run: best weights, curves, and the checkpoint in `folder` (none when it is None).
-
-    Of several ranks all read the checkpoint, and the one that `writes` keeps it. No other can come to read it half-way:
-    it is written after an epoch that all have trained together, and under its name when complete.
-    """
-
-    KEPT = ("epoch", "best", "best_merit", "best_epoch", "curves", "seconds", "random_state")
-
-    def __init__(self, folder, model, optimizer, schedule, identity, writes=True):
-        self.parts, self.identity, self.writes = (model, optimizer, schedule), identity, writes
-        self.epoch, self.best, self.best_merit, self.best_epoch = 0, {}, (), 0
-        self.curves = {name: [] for name in STEP_CURVES + EPOCH_CURVES}
-        self.seconds, self.random_state, self.log = 0.0, None, None
-        self.path = folder / "checkpoint.pt" if folder else None
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._resume()
-        if folder and writes:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
-
-            self.log = SummaryWriter(str(folder / "tensorboard"))
-        self.started = time.perf_counter() - self.seconds
-
-    def _resume(self):
-        if not self.path.is_file():
-            return
-        try:
-            stored = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file may raise anything: start anew, and say so
-            warnings.warn(f"{self.path}: not a checkpoint ({type(error).__name__}); training starts anew", stacklevel=4)
-            return
-        if stored["identity"] != self.identity:
-            return  # other settings, model or data: start anew
-        for part, state in zip(self.parts, stored["parts"], strict=True):
-            part.load_state_dict(state)
-        for name in self.KEPT:
-            setattr(self, name, stored[name])
-
-    def add(self, step, row):
-        for name, value in row:
-            self.curves[name].append(value)
-            if self.log:
-                self.log.add_scalar(name, value, step)
-
-    def end_epoch(self, score, loss):
-        """Remember the best weights so far, and write the checkpoint under its name when complete."""
-        # By score, and by loss among equal scores: of an overconfident network the loss rises while it still learns
-        merit = (score, -loss) if math.isfinite(score) else (-math.inf, -loss)
-        if merit > self.best_merit:
-            self.best, self.best_merit, self.best_epoch = copy_weights(self.parts[0]), merit, self.epoch + 1
-        self.epoch += 1
-        self.seconds, self.random_state = time.perf_counter() - self.started, torch.get_rng_state()
-        if self.path and self.writes:
-            stored = {name: getattr(self, name) for name in self.KEPT} | {"identity": self.identity}
-            with replacing(self.path) as temporary:
-                torch.save(stored | {"parts": [part.state_dict() for part in self.parts]}, temporary)
-
-    def finish(self):
-        if self.log:
-            self.log.close()
-        if self.path and self.writes:
-            self.path.unlink(missing_ok=True)
-
-
-PATIENCE = timedelta(minutes=10)  # a rank that waits longer for another one gives up
+PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed between epochs
+EVERY = 10  # steps between two points of the loss curves
+COMPILED_FROM = 20_000  # steps of a training on a GPU: shorter ones are over before compiling has paid
 LAUNCHERS = (  # variables that tell a process its rank, and how many there are: torchrun's, then srun's
     ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES"),
@@ -137,82 +57,6 @@ def place() -> Place:
         if all(name in os.environ for name in names):
             return Place(*(int(os.environ[name]) for name in names))
     return Place(0, 1, 1)
-
-
-class WholeWaves(MixedPrecision):
-    """Mixed precision that hands waveforms on as they are: Fabric's own rounds them, and quiet mel bands drown."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def options(devices: int, precision: str) -> dict[str, Any]:
-    """What Fabric must know of the launcher and of the precision.
-
-    Raises
-    ------
-    ValueError
-        If other than `devices` processes were started.
-    """
-    here = place()
-    if here.ranks != devices:
-        raise ValueError(
-            f"devices: found {devices}, expected {here.ranks}, the number of processes that were started together. "
-            "Several are started by python -m bundle train --devices N, or by srun (slurm/train.sbatch)."
-        )
-    mixed = precision.endswith("-mixed")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kept = {"plugins": [WholeWaves(precision, device)]} if mixed else {"precision": precision, "plugins": []}
-    if devices == 1:
-        return kept | {"devices": 1, "plugins": [*kept["plugins"], LightningEnvironment()]}
-    # Evaluation must not wait for the other ranks at every batch: they may have a batch less
-    known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
-    switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its name before 2.13
-    strategy = DDPStrategy(timeout=PATIENCE, **{switch: False})
-    return kept | {"devices": devices // here.nodes, "num_nodes": here.nodes, "strategy": strategy}
-
-
-def gather(fabric: Fabric, value: Any) -> list:
-    """The value that every rank has, by rank."""
-    found = [value] * fabric.world_size
-    if fabric.world_size > 1:
-        torch.distributed.all_gather_object(found, value)
-    return found
-
-
-def same_statistics(fabric: Fabric, network: torch.nn.Module) -> None:
-    """Average what the ranks' batch normalisations have seen; between two such calls each goes by its own batches."""
-    for layer in network.modules() if fabric.world_size > 1 else ():
-        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            for statistic in (layer.running_mean, layer.running_var):
-                fabric.all_reduce(statistic)  # in place
-
-
-def mean_loss(fabric: Fabric, losses: list[torch.Tensor]) -> float:
-    """Over ranks and steps."""
-    return float(np.mean(np.mean(gather(fabric, [float(loss) for loss in losses]), axis=0)))
-
-
-@contextmanager
-def explained(fabric: Fabric, run) -> Iterator[None]:
-    """Say what to do when this rank fails, most often since another one has ended; `run` is the training's state."""
-    try:
-        yield
-    except RuntimeError as error:
-        if fabric.world_size == 1:
-            raise
-        again = (
-            f"The same command continues after epoch {run.epoch}, from {run.path}." if run.path and run.epoch else ""
-        )
-        raise RuntimeError(
-            f"rank {fabric.global_rank} of {fabric.world_size} stopped in epoch {run.epoch + 1}: "
-            f"{str(error).strip().splitlines()[0]} If this is a lost connection, another rank ended first. {again}"
-        ) from error
-
-
-PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed between epochs
-EVERY = 10  # steps between two points of the loss curves
-COMPILED_FROM = 20_000  # steps of a training on a GPU: shorter ones are over before compiling has paid
 
 
 @dataclass(frozen=True)
@@ -280,6 +124,47 @@ def best_precision() -> str:
     return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
 
 
+class WholeWaves(MixedPrecision):
+    """Mixed precision that hands waveforms on as they are: Fabric's own rounds them, and quiet mel bands drown."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def start_fabric(devices: int, precision: str) -> Fabric:
+    """Fabric over the processes that were started together, of which there must be `devices`."""
+    here = place()
+    if here.ranks != devices:
+        raise ValueError(
+            f"devices: found {devices}, expected {here.ranks}, the number of processes that were started together. "
+            "Several are started by python -m bundle train --devices N, or by srun (slurm/train.sbatch)."
+        )
+    mixed = precision.endswith("-mixed")
+    plugins: list = [WholeWaves(precision, "cuda" if torch.cuda.is_available() else "cpu")] if mixed else []
+    if devices == 1:
+        plugins.append(LightningEnvironment())  # not that of a cluster's job, which this process may be in by chance
+    fabric = Fabric(
+        accelerator="auto", strategy="ddp" if devices > 1 else "auto", devices=devices // here.nodes,
+        num_nodes=here.nodes, precision=None if mixed else precision, plugins=plugins,
+    )  # fmt: skip
+    fabric.launch()
+    return fabric
+
+
+def gather(fabric: Fabric, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Every array with those of all ranks in a row; their lengths may differ."""
+    if fabric.world_size == 1:
+        return arrays
+    found: list = [None] * fabric.world_size
+    torch.distributed.all_gather_object(found, arrays)
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def mean_loss(fabric: Fabric, losses: list[torch.Tensor]) -> float:
+    """Over ranks and steps."""
+    return float(np.mean(fabric.all_reduce(torch.stack(losses)).tolist()))
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, pack: Pack, task: Task, batch: int = 64) -> tuple[float, np.ndarray]:
     """Mean loss over windows, and the probabilities of every clip, (clips, classes): the mean over its windows."""
@@ -293,20 +178,6 @@ def evaluate(model: nn.Module, pack: Pack, task: Task, batch: int = 64) -> tuple
         found.append(to_probabilities(logits, task.multi_label).mean(dim=1).cpu().numpy())
     model.train(was_training)
     return total / len(pack), np.concatenate(found)
-
-
-def evaluate_together(fabric: Fabric, network: nn.Module, pack: Pack, task: Task) -> tuple[float, np.ndarray]:
-    """`evaluate`, each rank its share of the clips; all get the whole result."""
-    same_statistics(fabric, network)
-    every = fabric.world_size if len(pack) >= fabric.world_size else 1
-    mine = pack.select(np.arange(len(pack))[fabric.global_rank :: every]) if every > 1 else pack
-    loss, found = evaluate(network, mine, task)
-    if every == 1:
-        return loss, found
-    whole, parts = np.empty((len(pack), found.shape[1]), found.dtype), gather(fabric, (loss * len(mine), found))
-    for rank, (_, part) in enumerate(parts):
-        whole[rank::every] = part
-    return sum(total for total, _ in parts) / len(pack), whole
 
 
 def batches_of(fabric: Fabric, train: Pack, task: Task, settings: Settings, epoch: int) -> Iterator[tuple]:
@@ -355,7 +226,56 @@ def train_epoch(fabric, network, optimizer, schedule, train, task, settings, epo
             targets.append(train.targets[clips])
         after_step(losses)
     seen = torch.cat(probabilities).cpu().numpy(), np.concatenate(targets)
-    return losses, *(np.concatenate(parts) for parts in zip(*gather(fabric, seen), strict=True))
+    return losses, *gather(fabric, seen)
+
+
+def copy_weights(model: nn.Module) -> dict:
+    """The model's state on the CPU, detached from it."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def identity_of(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settings) -> str:
+    """Digest of all that decides how training goes: only a run that would go the same way is continued."""
+    digest = hashlib.sha256(f"{settings} {task} {model}".encode())
+    for value in copy_weights(model).values():
+        digest.update(value.numpy().tobytes())
+    for pack in (train, valid):
+        digest.update("".join(pack.digests).encode() + pack.targets.tobytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class Progress:
+    """How far a training has come: what its checkpoint keeps beside the state of model, optimizer and schedule."""
+
+    identity: str  # see `identity_of`
+    epoch: int = 0  # complete ones
+    best: dict = field(default_factory=dict)
+    best_merit: tuple = ()
+    best_epoch: int = 0
+    curves: dict = field(default_factory=lambda: {name: [] for name in STEP_CURVES + EPOCH_CURVES})
+    seconds: float = 0.0
+    random_state: torch.Tensor | None = None
+
+    def end_epoch(self, model: nn.Module, score: float, loss: float) -> None:
+        """Count the epoch, and remember its weights when they are the best so far."""
+        self.epoch, self.random_state = self.epoch + 1, torch.get_rng_state()
+        # By score, and by loss among equal scores: of an overconfident network the loss rises while it still learns
+        merit = (score, -loss) if math.isfinite(score) else (-math.inf, -loss)
+        if merit > self.best_merit:
+            self.best, self.best_merit, self.best_epoch = copy_weights(model), merit, self.epoch
+
+
+def read_checkpoint(path: Path, identity: str) -> dict | None:
+    """What an interrupted run of this identity left at `path`; None when there is nothing of it."""
+    if not path.is_file():
+        return None
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return stored if stored["identity"] == identity else None
+    except Exception as error:  # a damaged file may raise anything: start anew, and say so
+        warnings.warn(f"{path}: not a checkpoint ({type(error).__name__}); training starts anew", stacklevel=3)
+        return None
 
 
 def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settings, folder: Path | None = None) -> Fit:
@@ -383,7 +303,7 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
         If a setting is not positive, training and validation share a recording, or other than `settings.devices`
         processes were started.
     RuntimeError
-        In one of several processes, if another has ended, at the latest after `PATIENCE`.
+        In one of several processes, if another has ended.
 
     Notes
     -----
@@ -396,44 +316,59 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
     if set(train.digests) & set(valid.digests):
         raise ValueError("training and validation share recordings, expected none. Remove the duplicates.")
     precision = best_precision() if settings.precision == "auto" else settings.precision
-    fabric = Fabric(accelerator="auto", **options(settings.devices, precision))
-    fabric.launch()
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    fabric = start_fabric(settings.devices, precision)
     steps = -(-len(train) // (settings.batch * fabric.world_size))  # per epoch
-    compiled = fabric.device.type == "cuda" and settings.epochs * steps >= COMPILED_FROM
+    total = settings.epochs * steps
+    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    compiled = fabric.device.type == "cuda" and total >= COMPILED_FROM
     network, optimizer = fabric.setup(torch.compile(model) if compiled else model, optimizer)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.epochs * steps)
-    identity = identity_of(model, train, valid, task, settings)
-    run = Run(folder, model, optimizer, schedule, identity, fabric.is_global_zero)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total)
     probe = valid.select(np.random.default_rng(0).permutation(len(valid))[:PROBE_CLIPS])
-    progress = tqdm(
-        total=settings.epochs * steps, initial=run.epoch * steps, desc="train", unit="step",
-        disable=None if fabric.is_global_zero else True,
-    )  # fmt: skip
-    with explained(fabric, run), torch.random.fork_rng(), progress:
-        if len(set(found := gather(fabric, run.epoch))) > 1:
-            raise RuntimeError(f"{folder}: the ranks found checkpoints of epochs {found}, expected the same folder.")
+
+    run, parts = Progress(identity_of(model, train, valid, task, settings)), (model, optimizer, schedule)
+    path, log, first = None, None, fabric.is_global_zero
+    if folder and first:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
+
+        path, log = folder / "checkpoint.pt", SummaryWriter(str(folder / "tensorboard"))
+    if stored := fabric.broadcast(read_checkpoint(path, run.identity) if path else None):
+        for part, state in zip(parts, stored.pop("parts"), strict=True):
+            part.load_state_dict(state)
+        run = Progress(**stored)
+    started = time.perf_counter() - run.seconds
+    bar = tqdm(total=total, initial=run.epoch * steps, desc="train", unit="step", disable=not first or None)
+
+    def add(step: int, names: tuple[str, ...], *values: float) -> None:
+        for name, value in zip(names, values, strict=True):
+            run.curves[name].append(value)
+            if log:
+                log.add_scalar(name, value, step)
+
+    def after_step(losses: list[torch.Tensor]) -> None:
+        bar.update()
+        if (step := run.epoch * steps + len(losses)) % EVERY == 0:
+            add(step, STEP_CURVES, step, mean_loss(fabric, losses[-EVERY:]), evaluate(network, probe, task)[0])
+
+    with torch.random.fork_rng(), bar:
         torch.manual_seed(settings.seed)
         if run.random_state is not None:
             torch.set_rng_state(run.random_state)
-        for epoch in range(run.epoch, settings.epochs):
+        while run.epoch < settings.epochs:
             if fabric.global_rank:  # rank 0 goes on with its random state, the others begin each epoch with their own
-                torch.manual_seed(hash((settings.seed, epoch, fabric.global_rank)))
-
-            def after_step(losses: list[torch.Tensor], step: int = epoch * steps) -> None:
-                progress.update()
-                if (step := step + len(losses)) % EVERY == 0:
-                    probed = evaluate_together(fabric, network, probe, task)[0]
-                    row = (step, mean_loss(fabric, losses[-EVERY:]), probed)
-                    run.add(step, zip(STEP_CURVES, row, strict=True))
-
-            losses, *seen = train_epoch(fabric, network, optimizer, schedule, train, task, settings, epoch, after_step)
-            loss = mean_loss(fabric, losses)
-            valid_loss, probabilities = evaluate_together(fabric, network, valid, task)
-            scored = [metrics.point_scores(*pair)[task.headline] for pair in (seen, (probabilities, valid.targets))]
-            row = (epoch + 1, loss, valid_loss, *scored)
-            run.add((epoch + 1) * steps, zip(EPOCH_CURVES, row, strict=True))
-            progress.set_postfix(epoch=epoch + 1, train=f"{loss:.3f}", valid=f"{valid_loss:.3f}")
-            run.end_epoch(scored[1], valid_loss)
-    run.finish()
+                torch.manual_seed(hash((settings.seed, run.epoch, fabric.global_rank)))
+            losses, *seen = train_epoch(
+                fabric, network, optimizer, schedule, train, task, settings, run.epoch, after_step
+            )
+            loss, (valid_loss, found) = mean_loss(fabric, losses), evaluate(network, valid, task)
+            scores = [metrics.point_scores(*pair)[task.headline] for pair in (seen, (found, valid.targets))]
+            add((run.epoch + 1) * steps, EPOCH_CURVES, run.epoch + 1, loss, valid_loss, *scores)
+            run.end_epoch(model, scores[1], valid_loss)
+            run.seconds = time.perf_counter() - started
+            bar.set_postfix(epoch=run.epoch, train=f"{loss:.3f}", valid=f"{valid_loss:.3f}")
+            if path:
+                with replacing(path) as temporary:
+                    torch.save(vars(run) | {"parts": [part.state_dict() for part in parts]}, temporary)
+    if path:
+        log.close()
+        path.unlink(missing_ok=True)
     return Fit(run.best, copy_weights(model), run.best_epoch, run.curves, run.seconds, precision)

@@ -46,7 +46,7 @@ with pytest.MonkeyPatch.context() as patch:
         here.fit("MelCNN", drawn, train=here.tones(45, 0), folder=folder / "run")
     patch.setattr(here.training, "train_epoch", lambda *given: 1 / 0 if given[7] < 2 else epoch(*given))
     found["resumed"] = here.fit("MelCNN", drawn, train=here.tones(45, 0), folder=folder / "run")
-torch.save(found, folder / f"{here.ranks.place().rank}.pt")
+torch.save(found, folder / f"{here.training.place().rank}.pt")
 """
 
 
