@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+import torchinfo
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
 from helpers.features import Level, MelSpectrogram
-from helpers.models import count_parameters
+from helpers.models import MeanAndMaximum, count_parameters
 
-WHOLE = (Level, MelSpectrogram)  # drawn as one block each, whatever they consist of
-BEFORE = (nn.Flatten, nn.Dropout, nn.ZeroPad2d)  # belong to the block after them
+BEFORE = (nn.Flatten, nn.Dropout)  # stand in the box after them, other small layers in the one before
 COLUMNS = 5  # blocks in a row at most
 # Light tints of the figures' colours: black letters stay readable, in grey print too
 TINTS = {"input": "#FFFFFF", "front end": "#FBE3B0", "convolution": "#BFDDF2", "pooling": "#E3E3E3", "dense": "#BFE6D9"}
@@ -53,96 +53,57 @@ def blocks(network: nn.Module, wave: torch.Tensor) -> list[Block]:
     wave : Tensor, shape (samples,), float32
         A clip or window that the network can take.
     """
-    calls: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, given, out: calls.append((layer, given[0], out)))
-        for layer in units(network)
-    ]
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(wave[None])
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
-    found, waiting, before = [Block("input", "waveform", ["samples"], tuple(wave.shape))], [], wave[None]
-    for layer, given, out in calls:
-        if given.dim() == 2 and before.dim() > 2:  # between two layers, time was pooled away
-            found.append(Block("pooling", "pooling", pooling(before, given), tuple(given.shape[1:])))
-        before = out
-        if isinstance(layer, BEFORE):
-            waiting += remark(layer)
+    found, waiting = [Block("input", "waveform", ["samples"], tuple(wave.shape))], []
+    for layer in torchinfo.summary(network, input_data=wave[None], verbose=0).summary_list:
+        if not layer.is_leaf_layer or isinstance(layer.module, (nn.Identity, nn.ZeroPad2d)):
             continue
-        if main(layer):
-            kind, title, details = main(layer)
+        kind, title, details = describe(layer.module)
+        if isinstance(layer.module, BEFORE):
+            waiting += details
+            continue
+        if kind:
             found.append(Block(kind, title, waiting + details))
             waiting = []
         else:
-            found[-1].details += remark(layer)
-        found[-1].shape = tuple(size for place, size in enumerate(out.shape[1:]) if place == 0 or size > 1 or wide(out))
-        found[-1].parameters += count_parameters(layer)
+            found[-1].details += details
+        channels, *size = layer.output_size[1:]
+        flat = len(size) == 2 and size[0] == 1  # a sequence written as a picture of height one, or pooled to a point
+        found[-1].shape = (channels, *(axis for axis in size if axis > 1 or not flat))
+        found[-1].parameters += layer.trainable_params
     found[-1].details.append("classes")
     return found
 
 
-def units(module: nn.Module) -> list[nn.Module]:
-    """Layers that are recorded: those without children, and those drawn whole."""
-    children = [child for child in module.children() if not isinstance(child, nn.Identity)]
-    if isinstance(module, WHOLE) or not children:
-        return [module]
-    return [unit for child in children for unit in units(child)]
-
-
-def wide(out: torch.Tensor) -> bool:
-    """Whether all axes of a picture say something: not when it is a sequence written as a picture of height one."""
-    return out.dim() < 4 or out.shape[2] > 1
-
-
-def main(layer: nn.Module) -> tuple[str, str, list[str]] | None:
-    """Kind, title and details of a layer that has a box of its own, else None."""
+def describe(layer: nn.Module) -> tuple[str, str, list[str]]:
+    """Kind and title of a layer's box, and what stands in it; small layers have no box of their own, and neither."""
     match layer:
         case Level():
             return "front end", "level", ["fixed gain" if layer.keep else "to unit RMS"]
         case MelSpectrogram():
             title = "log mel" if layer.log else "mel power"
             return "front end", title, [f"FFT {layer.n_fft}", f"hop {layer.hop}", "samples"]
-        case nn.BatchNorm1d(affine=False) | nn.BatchNorm2d(num_features=1):
-            return "front end", "standardise", ["each band" if layer.num_features > 1 else "all bands"]
-        case nn.Conv1d() | nn.Conv2d():
+        case nn.BatchNorm1d(affine=False):
+            return "front end", "standardise", ["each band"]
+        case nn.Conv2d():
             size = layer.kernel_size[1:] if layer.kernel_size[0] == 1 else layer.kernel_size
             stride = [f"stride {layer.stride[-1]}"] * (layer.stride[-1] > 1)
             return "convolution", "conv " + " × ".join(map(str, size)), stride
+        case nn.AdaptiveAvgPool2d():
+            return "pooling", "pooling", ["global", "mean"]
+        case MeanAndMaximum():
+            return "pooling", "pooling", ["bands: mean", "frames: mean", "and maximum"]
         case nn.Linear():
             return "dense", "dense", []
-    return None
-
-
-def remark(layer: nn.Module) -> list[str]:
-    """What a small layer is called in the box that it belongs to."""
-    match layer:
-        case nn.BatchNorm1d() | nn.BatchNorm2d():
-            return ["batch norm"]
-        case nn.MaxPool1d() | nn.MaxPool2d():
+        case nn.BatchNorm2d():
+            return "", "", ["batch norm"]
+        case nn.MaxPool2d():
             size = layer.kernel_size  # one number: along every axis
-            return [f"max-pool {max(size) if isinstance(size, tuple) else size}"]
+            return "", "", [f"max-pool {max(size) if isinstance(size, tuple) else size}"]
         case nn.Dropout():
-            return [f"dropout {layer.p:.2g}"] if layer.p >= 0.005 else []
-        case nn.ZeroPad2d():
-            return []
-    return [{"ReLU": "ReLU", "Flatten": "flatten"}.get(type(layer).__name__, type(layer).__name__)]
-
-
-def pooling(before: torch.Tensor, after: torch.Tensor) -> list[str]:
-    """Which pooling over all axes but the channels leads from one to the other, in lines; found by trying."""
-    mean = before.flatten(2).mean(dim=2)
-    tried = {"global\nmean": mean}
-    if before.dim() == 4:
-        tried["bands: mean\nframes: mean\nand maximum"] = torch.cat([mean, before.mean(dim=2).amax(dim=2)], dim=1)
-    for words, values in tried.items():
-        if values.shape == after.shape and torch.allclose(values, after, rtol=1e-4, atol=1e-5):
-            return words.split("\n")
-    return ["over time"]
+            return "", "", [f"dropout {layer.p:.2g}"] if layer.p >= 0.005 else []
+        case nn.Flatten():
+            return "", "", ["flatten"]
+    return "", "", [type(layer).__name__]
 
 
 def architecture(network: nn.Module, wave: torch.Tensor) -> Figure:

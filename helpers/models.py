@@ -46,12 +46,13 @@ class SampleCNN(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # He et al. 2015
+        layers.append(nn.AdaptiveAvgPool2d(1))
         self.blocks = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths[-1], classes))
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        hidden = self.blocks(self.level(wave)[:, None, None])  # (batch, 4 * width, 1, samples // 3 ** 8)
-        return self.head(hidden.mean(dim=(2, 3)))  # (batch, classes)
+        hidden = self.blocks(self.level(wave)[:, None, None])  # (batch, 4 * width, 1, 1)
+        return self.head(hidden.flatten(1))  # (batch, classes)
 
 
 # (length, stride) in samples, and the macro ROC-AUC on raw audio that Dieleman & Schrauwen 2014, table 1, give for it
@@ -135,6 +136,18 @@ def give_filters_a_height(module: nn.Module, state: dict, prefix: str, *_) -> No
             state[name] = value.unsqueeze(2)
 
 
+class MeanAndMaximum(nn.Module):
+    """Pool over bands by their mean, then over frames by mean and maximum.
+
+    Input   (batch, channels, bands, frames)
+    Output  (batch, 2 * channels)
+    """
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = hidden.mean(dim=2)  # (batch, channels, frames)
+        return torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)
+
+
 class MelCNN(nn.Module):
     """Small convolutional network on mel spectrograms, with the front end inside.
 
@@ -191,7 +204,7 @@ class MelCNN(nn.Module):
             conv = nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm)
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # He et al. 2015
             layers += [conv, *[nn.BatchNorm2d(after)] * batch_norm, nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
-        del layers[-1]  # no pooling after the last block
+        layers[-1] = MeanAndMaximum()
         # Channels last: the same figures, nearly twice as fast on a CPU
         self.blocks = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes))
@@ -203,9 +216,7 @@ class MelCNN(nn.Module):
         mel = self.standardise(mel)
         if self.training and self.mask > 0:
             mel = mel * stripes(mel, 1, self.mask) * stripes(mel, 2, self.mask)
-        hidden = self.blocks(mel[:, None]).mean(dim=2)  # (batch, 7 * width, frames / 8)
-        pooled = torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)  # (batch, 14 * width)
-        return self.head(pooled)  # (batch, classes)
+        return self.head(self.blocks(mel[:, None]))  # (batch, 14 * width) -> (batch, classes)
 
     def extra_repr(self) -> str:
         return f"mask={self.mask}, remove_mean={self.remove_mean}"
