@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torchinfo
@@ -22,25 +22,13 @@ TINTS = {"input": "#FFFFFF", "front end": "#FBE3B0", "convolution": "#BFDDF2", "
 
 @dataclass
 class Block:
-    """One box: a layer that computes, and the small ones (normalisation, activation, pooling) that go with it.
+    """One box: a layer that computes, and the small ones (normalisation, activation, pooling) that go with it."""
 
-    Attributes
-    ----------
-    kind : str
-        A key of `TINTS`.
-    title : str
-    details : list of str
-    shape : tuple of int
-        Of one clip after the block.
-    parameters : int
-        Trained ones, of all its layers.
-    """
-
-    kind: str
+    kind: str  # a key of TINTS
     title: str
-    details: list[str] = field(default_factory=list)
-    shape: tuple[int, ...] = ()
-    parameters: int = 0
+    details: list[str]
+    shape: tuple[int, ...] = ()  # of one clip after the block
+    parameters: int = 0  # trained ones, of all its layers
 
 
 def blocks(network: nn.Module, wave: torch.Tensor) -> list[Block]:

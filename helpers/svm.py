@@ -95,8 +95,8 @@ def decisions(model: Pipeline, described: np.ndarray, classes: int) -> np.ndarra
 
 def validation_score(settings: dict[str, float], train: Table, valid: Table, task: Task, seed: int = 0) -> float:
     """The task's headline metric on `valid` after fitting `train`; `settings` are the "cost" and "gamma" of `make`."""
-    model = make(**settings, clips=len(train.features), seed=seed).fit(train.features, train.targets)
-    return metrics.point_scores(decisions(model, valid.features, _classes(train, valid)), valid.targets)[task.headline]
+    values = _learned(settings, train, valid, _classes(train, valid), seed)
+    return metrics.point_scores(values, valid.targets)[task.headline]
 
 
 def leak_lesson(
@@ -122,17 +122,21 @@ def leak_lesson(
     apart = draw.permutation(len(train.groups)), total - 1 - draw.permutation(len(test.groups))
     mixed = draw.permutation(total)
     found = {}
-    for title, first, last in (("groups apart", *apart), ("random split", mixed, mixed[::-1])):
-        first, last = first[: sizes[0]], last[: sizes[1]]
-        model = make(**settings, clips=len(first), seed=seed).fit(clips.features[first], clips.targets[first])
-        values = decisions(model, clips.features[last], _classes(train, valid, test))
-        scores = metrics.scores(values, clips.targets[last], clips.groups[last])
+    for title, *rows in (("groups apart", *apart), ("random split", mixed, mixed[::-1])):
+        known, asked = (Table(*(part[row[:size]] for part in clips)) for row, size in zip(rows, sizes, strict=True))
+        scores = metrics.scores(_learned(settings, known, asked, _classes(clips), seed), asked.targets, asked.groups)
         if task.headline not in scores:
             return {}
-        known = clips.groups[last] != ""
-        shared = np.isin(clips.groups[last], clips.groups[first]) & known
-        found[title] = scores[task.headline] | {"shared": float(shared.sum() / max(known.sum(), 1))}
+        named = asked.groups != ""
+        shared = np.isin(asked.groups, known.groups) & named
+        found[title] = scores[task.headline] | {"shared": float(shared.sum() / max(named.sum(), 1))}
     return found
+
+
+def _learned(settings: dict[str, float], train: Table, test: Table, classes: int, seed: int) -> np.ndarray:
+    """Decision values on `test` of an SVM that was fitted to `train`."""
+    model = make(**settings, clips=len(train.features), seed=seed).fit(train.features, train.targets)
+    return decisions(model, test.features, classes)
 
 
 def _classes(*tables: Table) -> int:

@@ -32,10 +32,11 @@ from helpers.files import replacing
 from helpers.models import to_probabilities, window_logits
 from helpers.tasks import Task
 
-STEP_CURVES = ("step", "train_loss", "valid_loss")
+EVERY = 10  # steps between two points of STEP_CURVES
+PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed there
+STEP_CURVES = ("step", "train_loss", "valid_loss")  # training: mean of these steps
+# Scores are the task's headline metric; training: of the windows as they were seen
 EPOCH_CURVES = ("epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score", "epoch_valid_score")
-PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed between epochs
-EVERY = 10  # steps between two points of the loss curves
 COMPILED_FROM = 20_000  # steps of a training on a GPU: shorter ones are over before compiling has paid
 LAUNCHERS = (  # variables that tell a process its rank, and how many there are: torchrun's, then srun's
     ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE"),
@@ -76,29 +77,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Fit:
-    """What training leaves behind.
+    """What training leaves behind; weights are on the CPU."""
 
-    Attributes
-    ----------
-    best, last : dict
-        Weights on the CPU: of the epoch with the best validation score, and of the final one.
-    best_epoch : int
-        Counted from 1.
-    curves : dict of str to list of float
-        "step", "train_loss", "valid_loss" every 10 steps (training: mean of those steps; validation: on a fixed probe
-        of at most 48 clips), and per epoch "epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score",
-        "epoch_valid_score" (the task's headline metric; training: of the windows as they were seen).
-    seconds : float
-    precision : str
-        That was used.
-    """
-
-    best: dict
-    last: dict
-    best_epoch: int
-    curves: dict
+    best: dict  # weights of the epoch with the best validation score
+    last: dict  # weights of the final epoch
+    best_epoch: int  # counted from 1
+    curves: dict[str, list[float]]  # by the names in STEP_CURVES and EPOCH_CURVES
     seconds: float
-    precision: str
+    precision: str  # that was used
 
 
 def loss_of(logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -230,7 +216,7 @@ def train_epoch(fabric, network, optimizer, schedule, train, task, settings, epo
 
 
 def copy_weights(model: nn.Module) -> dict:
-    """The model's state on the CPU, detached from it."""
+    """On the CPU, detached from the model."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
@@ -246,7 +232,7 @@ def identity_of(model: nn.Module, train: Pack, valid: Pack, task: Task, settings
 
 @dataclass
 class Progress:
-    """How far a training has come: what its checkpoint keeps beside the state of model, optimizer and schedule."""
+    """How far a training has come: what its checkpoint keeps beside the state of network, optimizer and schedule."""
 
     identity: str  # see `identity_of`
     epoch: int = 0  # complete ones

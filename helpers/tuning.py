@@ -35,16 +35,14 @@ def search(
     kind : str
         A key of `SPACES`.
     objective : callable
-        Takes settings, returns the validation score, the higher the better. A score that is not finite counts as 0:
-        training diverged. It is all that the search sees of the data.
+        From settings to the validation score, all that the search sees of the data; not finite counts as 0.
     trials : int
         Budget: how many settings are tried, the defaults among them.
     seed : int
     folder : Path
         Made when missing.
     **about
-        JSON, such as task, data, data_digest, classes and metric. It stands in the result, and only a study about
-        the same is continued.
+        Stands in the result, such as task, data, data_digest, classes; only a study about the same is continued.
 
     Returns
     -------
@@ -52,11 +50,6 @@ def search(
         "model", "budget", "seed", what `about` says, "default" and "best" settings with "default_score" and
         "best_score", "spread" of the scores (deviation, low, high), and "trials", each with settings, score, seconds.
         The same is written to `folder`/tuning_KIND.json.
-
-    Raises
-    ------
-    ValueError
-        If there is no such kind, the budget is below 1, or the study cannot be read.
     """
     from optuna.samplers import TPESampler  # only who searches waits for it
     from optuna.trial import TrialState
@@ -83,19 +76,14 @@ def search(
         if not (done or study.get_trials(deepcopy=False, states=(TrialState.WAITING,))):
             study.enqueue_trial(defaults)
         study.optimize(attempt, n_trials=1)
-    rows = [
-        {"settings": trial.params, "score": trial.value, "seconds": trial.user_attrs["seconds"]}
-        for trial in done[:trials]
-    ]
+    rows = [{"settings": one.params, "score": one.value, "seconds": one.user_attrs["seconds"]} for one in done[:trials]]
     scores = np.array([row["score"] for row in rows])
-    result = {
-        **{"model": kind, "budget": trials, "seed": seed},
-        **about,
-        **{"default": rows[0]["settings"], "best": rows[int(scores.argmax())]["settings"]},
-        **{"default_score": float(scores[0]), "best_score": float(scores.max())},
+    result = {"model": kind, "budget": trials, "seed": seed} | about | {
+        "default": rows[0]["settings"], "best": rows[int(scores.argmax())]["settings"],
+        "default_score": float(scores[0]), "best_score": float(scores.max()),
         "spread": {"deviation": float(scores.std()), "low": float(scores.min()), "high": float(scores.max())},
         "trials": rows,
-    }
+    }  # fmt: skip
     with replacing(folder / f"tuning_{kind}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -119,11 +107,6 @@ def best(kind: str, task: Task, data: str, roots: Sequence[Path]) -> dict:
     -------
     dict
         "settings"; "source", in words; "record", what `search` returned, None for the defaults.
-
-    Raises
-    ------
-    ValueError
-        If a file is damaged, or there is no such kind.
     """
     defaults = _defaults(kind)
     for name in dict.fromkeys((data, "demo")):
@@ -159,13 +142,11 @@ def _study(kind: str, seed: int, path: Path, about: dict):
         os.truncate(path, text.rfind(b"\n") + 1)
     try:
         storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        study.get_trials(deepcopy=False)
+        return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not the journal of a study ({type(error).__name__}: {error}). Delete it to search anew."
         ) from error
-    return study
 
 
 def _read(path: Path, kind: str) -> dict:
