@@ -241,8 +241,8 @@ class Network(NamedTuple):
     options: dict  # that differ from what the kind has by itself
     title: str  # in prose and tables
     short: str  # on axes and in narrow tables
-    search: str = ""  # name of the search for its settings, as in tuning_NAME.json; "": not searched, or with another
-    space: dict[str, Range] | None = None  # what it tries: fields of `training.Settings` or options of the network
+    search: str = ""  # whose best settings it is trained with, as in tuning_NAME.json; "": not searched
+    space: dict[str, Range] | None = None  # what is tried, where the search is its own: settings or options
 
 
 def around(learning_rate: float, dropout: float) -> dict[str, Range]:
@@ -263,9 +263,9 @@ NETWORKS = {
         around(2e-3, 0.0),
     ),
     "sample_cnn": Network("SampleCNN", {}, "SampleCNN on samples", "SampleCNN"),
-    "mel_cnn_nolog": Network("MelCNN", {"log": False}, "mel CNN, no logarithm", "mel, no log"),
+    "mel_cnn_nolog": Network("MelCNN", {"log": False}, "mel CNN, no logarithm", "mel, no log", "mel_cnn"),
     "mel_cnn_plain": Network(
-        "MelCNN", {"batch_norm": False, "dropout": 0.0}, "mel CNN, no batch norm or dropout", "mel, plain"
+        "MelCNN", {"batch_norm": False, "dropout": 0.0}, "mel CNN, no batch norm or dropout", "mel, plain", "mel_cnn"
     ),
     "mel_cnn": Network("MelCNN", {}, "mel CNN", "mel CNN", "mel_cnn", around(5e-3, 0.3)),
 }  # fmt: skip

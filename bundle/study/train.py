@@ -87,8 +87,8 @@ def train(options, here: training.Place) -> None:
     shape = {"length": options.length, "stride": options.stride} if raw else known.options
     config = models.config_for(run.task, known.kind, len(run.data.classes), **shape)
     settings = training.Settings(options.epochs, options.batch or run.task.batch, seed=options.seed)
-    if known.space:  # else it is not tuned
-        config, settings, _ = run.tuned(known.space, config, settings)
+    if known.search:  # else it is not tuned
+        config, settings, _ = run.tuned(known.search, config, settings)
     started = time.perf_counter()
     name = f"raw_cnn_{options.length}_{options.stride}" if raw else options.model
     _, info = run.train_or_load(name, config, training.replace(settings, devices=here.ranks))

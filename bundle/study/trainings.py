@@ -71,7 +71,7 @@ class Training:
 def resolve(row: Row, task: Task, data: str, seed: int) -> tuple[dict, Settings]:
     """A row's network and settings: the committed best ones of its kind, then what the row says."""
     known = network(row.network)
-    found = best(known.space, task, name_of(data), [ROOT])["settings"] if known.space else {}
+    found = best(known.search, task, name_of(data), [ROOT])["settings"] if known.search else {}
     config = config_for(task, known.kind, len(task.classes))
     config, settings = with_tuned(config, Settings(EPOCHS, task.batch, seed=seed), found)
     return config | known.options | row.options, replace(settings, **row.settings)
