@@ -1,4 +1,4 @@
-"""Read and cut waveforms. Every waveform here is mono float32, amplitude nominally in [-1, 1]."""
+"""Read and cut waveforms. Every waveform here is mono float32, amplitude in [-1, 1], in the steps of 16 bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".npy")
 RATES = 1_000, 384_000  # Hz that a recording may have: more is a damaged header, and resampling would fill the memory
 LARGEST = 2.0**31  # samples of 32 bits that were not scaled
 SILENCE_PEAK = 1e-4  # -80 dB re full scale: below it a clip holds nothing to classify
-REFERENCE_DB = -20.0  # level that `normalise_level` brings a clip to, in dB re full scale
+FULL_SCALE = 32767  # steps of 16 bits from 0 to 1
 
 
 class BadAudio(ValueError):
@@ -54,7 +54,9 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 
 def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndarray, int]:
-    """Read a whole recording as mono float32 at `rate`.
+    """Read a whole recording as mono float32 at `rate`, scaled to peak 1 where it exceeds it, rounded to 16 bits.
+
+    So a waveform is the same whether it comes from its file or from a pack, which holds 16 bits.
 
     Parameters
     ----------
@@ -98,16 +100,24 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
         raise BadAudio(f"cannot be decoded ({type(error).__name__}: {reason})") from error
     if wave.size == 0:
         raise BadAudio("holds no samples")
-    peak = max(wave.max(), -wave.min())  # NaN where one sample is
+    peak = peak_of(wave)
     if not np.isfinite(peak):
         raise BadAudio("holds NaN or infinite samples")
     if peak > LARGEST:
         raise BadAudio(f"holds samples of {peak:.0e}, expected [-1, 1]")
     if not RATES[0] <= found_rate <= RATES[1]:
         raise BadAudio(f"sampling rate is {found_rate} Hz, expected {RATES[0]} to {RATES[1]} Hz")
-    if peak < SILENCE_PEAK:
+    wave = resample(wave, found_rate, rate)
+    wave = wave * (FULL_SCALE / max(peak_of(wave), 1.0))
+    wave = np.rint(wave, out=wave) * np.float32(1 / FULL_SCALE)
+    if peak_of(wave) < SILENCE_PEAK:
         raise BadAudio(f"silent (peak below {SILENCE_PEAK})")
-    return resample(wave, found_rate, rate), found_rate
+    return wave, found_rate
+
+
+def peak_of(wave: np.ndarray) -> np.floating:
+    """The largest amplitude; NaN where a sample is."""
+    return max(wave.max(), -wave.min())
 
 
 def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
@@ -123,19 +133,3 @@ def split_windows(wave: np.ndarray, window: int) -> np.ndarray:
     """
     count = max(1, (wave.shape[-1] + window // 2) // window)
     return fit_length(wave, count * window).reshape(*wave.shape[:-1], count, window)
-
-
-def normalise_level(wave: np.ndarray, level_db: float = REFERENCE_DB) -> np.ndarray:
-    """Remove the mean and scale the last axis to a root-mean-square level, in dB re full scale.
-
-    Silence stays silence. Values may exceed [-1, 1]; models do not mind.
-    """
-    wave = wave - wave.mean(axis=-1, keepdims=True)
-    rms = np.sqrt(np.mean(np.square(wave), axis=-1, keepdims=True))
-    wave *= 10 ** (level_db / 20) / np.maximum(rms, 1e-9)
-    return wave.astype(np.float32, copy=False)
-
-
-def level_db(wave: np.ndarray) -> np.ndarray:
-    """Root-mean-square level of the last axis, in dB re full scale; silence gives -180 dB."""
-    return 20 * np.log10(np.maximum(np.sqrt(np.mean(np.square(wave), axis=-1)), 1e-9))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from helpers.audio import import_torchaudio, normalise_level
+from helpers.audio import import_torchaudio
 from helpers.tasks import Task
 
 LOG_FLOOR = 1e-6  # added before the logarithm: -60 dB below a band of unit power
@@ -18,18 +18,20 @@ class Level(nn.Module):
     """Bring a window to unit root-mean-square, or by a fixed gain where the level is part of the label.
 
     Input and output  wave  (batch, samples)  float32
+
+    Silence stays silence: `floor` is added to the root-mean-square, which lets it grow no further.
     """
 
-    def __init__(self, keep: bool):
+    def __init__(self, keep: bool, floor: float = 1e-5):
         super().__init__()
-        self.keep = keep
+        self.keep, self.floor = keep, floor
         self.register_buffer("gain", torch.tensor(10.0))  # 1 / 0.1, a usual level of music at full scale
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
         if self.keep:
             return wave * self.gain
         wave = wave - wave.mean(dim=-1, keepdim=True)
-        return wave / (wave.square().mean(dim=-1, keepdim=True).sqrt() + 1e-5)
+        return wave / (wave.square().mean(dim=-1, keepdim=True).sqrt() + self.floor)
 
 
 class MelSpectrogram(nn.Module):
@@ -121,13 +123,12 @@ def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
     features : ndarray, shape (clips, 5 * mels + 4 * 20 + 190), float32
     """
     n_fft, hop, mels = task.mel
-    front = MelSpectrogram(task.rate, n_fft, hop, mels)
+    level, front = Level(task.keep_level, floor=1e-9), MelSpectrogram(task.rate, n_fft, hop, mels)
     described = []
     with torch.no_grad():
         for start in range(0, len(waves), AT_ONCE):
-            few = waves[start : start + AT_ONCE]
-            few = few if task.keep_level else normalise_level(few)
-            log_mel = front(torch.from_numpy(np.ascontiguousarray(few)))  # (batch, mels, frames)
+            few = torch.from_numpy(np.ascontiguousarray(waves[start : start + AT_ONCE]))
+            log_mel = front(level(few) / level.gain)  # (batch, mels, frames)
             mfcc = torch.matmul(_dct(mels), log_mel)  # (batch, 20, frames)
             change = mfcc.diff(dim=-1, prepend=mfcc[..., :1])
             parts = [

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from helpers import metrics
-from helpers.data.pack import FULL_SCALE, Pack
+from helpers.audio import FULL_SCALE
+from helpers.data.pack import Pack
 
 CLIPS = 10_000  # drawn from a larger split
 CHUNK = 16  # clips read at a time

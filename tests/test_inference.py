@@ -83,7 +83,7 @@ def test_prediction_neither_trains_nor_drops_nor_needs_a_gradient():
 def test_a_machine_of_two_classes_ranks_by_its_margin():
     task = SHORT["languages"]
     waves = [sound(4_000, seed) for seed in range(8)]
-    rows = features.pooled(np.stack(waves), task)
+    rows = features.pooled(np.stack([audio.fit_length(wave, task.window_samples) for wave in waves]), task)
     model = SVC().fit(rows, [0, 1] * 4)
     found = inference.probabilities(model, waves, task)
     assert found.shape == (8, 2)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 import os
 import subprocess
 import sys
-import warnings
+import tempfile
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = "about.json"  # in the archive: task, classes in logit order, rate, window
-FIRST = (1980, 1, 1, 0, 0, 0)  # the oldest date that a zip can say
 
 
 def export(info: Path, root: Path = ROOT) -> bytes:
@@ -43,9 +41,7 @@ def export(info: Path, root: Path = ROOT) -> bytes:
 
 def archive(info: Path) -> bytes:
     """What `export` returns, made here."""
-    import torch
-
-    from helpers import weights
+    from helpers import inference, weights
     from helpers.tasks import get_task
 
     task = get_task(weights.read_info(info.parent, info.stem)["task"])
@@ -54,17 +50,8 @@ def archive(info: Path) -> bytes:
         raise ValueError(f"{about['file']} holds no network")
     told = {"task": task.name, "data": about["data"], "classes": about["classes"], "rate": task.rate}
     told |= {"window": task.window_samples, "multi_label": task.multi_label}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # graders load this form and no newer one
-        torch.jit.save(torch.jit.script(model), buffer, _extra_files={ABOUT: json.dumps(told)})
-    written = io.BytesIO()
-    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(written, "w") as target:
-        for entry in source.infolist():
-            # Debug records tell where the source lay on this machine; the id is a digest of them as well
-            if not entry.filename.endswith((".debug_pkl", "serialization_id")):
-                target.writestr(zipfile.ZipInfo(entry.filename, FIRST), source.read(entry))
-    return written.getvalue()
+    with tempfile.TemporaryDirectory() as scratch:
+        return inference.export(model, Path(scratch) / "model.pt", {ABOUT: json.dumps(told)}).read_bytes()
 
 
 def is_torchscript(path: Path) -> bool:

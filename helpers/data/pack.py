@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +20,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from helpers import audio
+from helpers.audio import FULL_SCALE
 from helpers.data.listing import Item, Listing, Problem
+from helpers.files import replacing
 from helpers.tasks import Task
 
-SCHEMA = 2  # raise it when the files of a pack change meaning
-FULL_SCALE = 32767
+SCHEMA = 3  # raise it when the files of a pack change meaning
 TEXT = ("names", "groups", "digests")  # columns of the table: memory-mapped too, there may be hundreds of thousands
 CHUNK = 128  # recordings decoded at a time: bounds the memory, whatever the size of the data
 CHECKED_BYTES = 2**31  # packs up to this size are checked whole when opened, larger ones by a sample of rows
@@ -97,11 +97,9 @@ def read_item(item: Item, task: Task) -> tuple[np.ndarray, str]:
     if abs(len(wave) - task.clip_samples) > 0.01 * task.clip_samples:  # coded audio is never exact to the sample
         done.append("padded with silence" if len(wave) < task.clip_samples else "cut at the end")
     wave = audio.fit_length(wave, task.clip_samples)
-    peak = max(wave.max(), -wave.min())
-    if peak < audio.SILENCE_PEAK:
+    if audio.peak_of(wave) < audio.SILENCE_PEAK:
         raise audio.BadAudio(f"silent in its first {task.clip_samples / task.rate:g} s")
-    scaled = wave * (FULL_SCALE / max(peak, 1.0))
-    return np.rint(scaled, out=scaled).astype(np.int16), ", ".join(done)
+    return np.rint(wave * FULL_SCALE).astype(np.int16), ", ".join(done)
 
 
 def digest_rows(rows: np.ndarray) -> list[str]:
@@ -134,16 +132,10 @@ def open_packs(listing: Listing, task: Task, cache: Path) -> tuple[dict[str, Pac
     if opened is None:
         if damaged:  # now, not after writing: by then it may be the whole pack of another run
             shutil.rmtree(folder, ignore_errors=True)
-        fresh = None
         try:
-            cache.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
-            _write(fresh, listing, task)
-            try:
-                os.rename(fresh, folder)
-            except OSError:  # another run finished the same pack first
-                if not folder.is_dir():
-                    raise
+            with replacing(folder) as fresh:
+                fresh.mkdir()
+                _write(fresh, listing, task)
         except OSError as error:
             size = 2 * task.clip_samples * sum(map(len, listing.splits.values())) / 2**20
             raise OSError(
@@ -151,9 +143,6 @@ def open_packs(listing: Listing, task: Task, cache: Path) -> tuple[dict[str, Pac
                 f"{cache}: the decoded recordings cannot be kept ({error.strerror}), expected a folder with room for "
                 f"{size:,.0f} MiB. Make room, or use a copy of the bundle in a place that can be written",
             ) from error
-        finally:
-            if fresh:
-                shutil.rmtree(fresh, ignore_errors=True)
         opened = _open(folder, listing, task, check=False)  # its digests were taken a moment ago
         if opened is None:
             raise OSError(f"{folder}: the pack just written cannot be read back. Check the disk.")
