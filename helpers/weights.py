@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from helpers import models
+from helpers.files import replacing
 from helpers.tasks import Task
 
 SCHEMA = 1
@@ -43,11 +44,12 @@ def save(folder: Path, name: str, model, info: dict) -> str:
     sha256 : str
         Digest of the weights file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     suffix = ".pt" if isinstance(model, nn.Module) else ".skops"
-    names = [name + end for end in (suffix, ".json", ".md")]
-    temporary, beside, described = (folder / f".{os.getpid()}.{part}" for part in names)
-    try:
+    with (  # each takes its place when all are complete
+        replacing(folder / f"{name}.md") as described,
+        replacing(folder / f"{name}.json") as beside,
+        replacing(folder / f"{name}{suffix}") as temporary,
+    ):
         if suffix == ".pt":
             state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
             with temporary.open("wb") as file:  # given a name, torch would write it into the archive
@@ -60,11 +62,6 @@ def save(folder: Path, name: str, model, info: dict) -> str:
         info = {"schema": SCHEMA, "file": name + suffix, "sha256": digest, "bytes": temporary.stat().st_size} | info
         beside.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         described.write_text(card(name, info), encoding="utf-8")
-        for part, final in zip((temporary, beside, described), names, strict=True):  # all are complete by now
-            os.replace(part, folder / final)
-    finally:
-        for part in (temporary, beside, described):
-            part.unlink(missing_ok=True)
     return digest
 
 
@@ -214,33 +211,54 @@ def _load_skops(path: Path):
         raise ValueError(f"{path}: refused ({error}), expected an SVM of scikit-learn. {MEND}") from error
 
 
+CARD = """# {name} ({task}-{data})
+
+**What it is.** {summary} {parameters:,} trained parameters, {bytes:,} bytes. {rate} Hz mono audio to {count} classes: \
+{labels}.
+
+**Use.** Teaching, and a baseline to beat. Not for decisions about people, not for sounds of another kind.
+
+**Data.** {data}, digest `{data_digest:.16}`; groups lie in one split. {rendered}
+
+**Front end.** {front_end}.
+
+**Training.** {training} Seed {seed}, {minutes:.1f} minutes on {hardware}.
+
+**Score on the test split.** 95 % intervals, bootstrap over groups where they are known.
+
+| metric | value | interval | n | chance |
+|---|---|---|---|---|
+{score_rows}
+| class | {per_class_metric} | test clips |
+|---|---|---|
+{class_rows}
+**Known failures.** The lowest rows above. Silence and noise get a class as well: look at the probability.
+
+**Licence.** The weights as the bundle; the data have their own.
+
+**Digest.** SHA-256 of `{file}`: `{sha256}`
+"""
+SCORE_ROW = "| {} | {value:.3f} | {low:.3f} – {high:.3f} | {n} | {chance:.3f} |\n"
+CLASS_ROW = "| {} | {:.2f} | {} |\n"
+UNSAID = {"summary": "", "parameters": 0, "bytes": 0, "rate": "?", "data_digest": "?", "front_end": "", "training": "",
+          "seed": None, "minutes": 0, "hardware": "?", "per_class_metric": "score"}  # fmt: skip
+
+
 def card(name: str, info: dict) -> str:
     """The model card: what it is, for what, from what, how good, and where it fails."""
-    scores = [
-        f"| {metric} | {score['value']:.3f} | {score['low']:.3f} – {score['high']:.3f} | {score['n']} "
-        f"| {score['chance']:.3f} |"
-        for metric, score in info.get("scores", {}).items()
-    ]
-    classes = [
-        f"| {label} | {value:.2f} | {support} |" for label, (value, support) in info.get("per_class", {}).items()
-    ]
+    scores, classes = info.get("scores", {}), info.get("per_class", {})
     rendered = "They are rendered, not recorded: the scores say nothing about real recordings."
-    lines = [
-        f"# {name} ({info['task']}-{info['data']})",
-        f"**What it is.** {info.get('summary', '')} {info.get('parameters', 0):,} trained parameters, "
-        f"{info.get('bytes', 0):,} bytes. {info.get('rate', '?')} Hz mono audio to {len(info['classes'])} classes: "
-        f"{', '.join(info['classes'])}.",
-        "**Use.** Teaching, and a baseline to beat. Not for decisions about people, not for sounds of another kind.",
-        f"**Data.** {info['data']}, digest `{info.get('data_digest', '?')[:16]}`; groups lie in one split. "
-        + rendered * (info["data"] == "demo"),
-        f"**Front end.** {info.get('front_end') or 'none: the network reads samples'}.",
-        f"**Training.** {info.get('training', '')} Seed {info.get('seed')}, {info.get('minutes', 0):.1f} minutes on "
-        f"{info.get('hardware', '?')}.",
-        "**Score on the test split.** 95 % intervals, bootstrap over groups where they are known.",
-        "\n".join(["| metric | value | interval | n | chance |", "|---|---|---|---|---|", *scores]),
-        "\n".join([f"| class | {info.get('per_class_metric', 'score')} | test clips |", "|---|---|---|", *classes]),
-        "**Known failures.** The lowest rows above. Silence and noise get a class as well: look at the probability.",
-        "**Licence.** The weights as the bundle; the data have their own.",
-        f"**Digest.** SHA-256 of `{info['file']}`: `{info['sha256']}`",
-    ]
-    return "\n\n".join(lines) + "\n"
+    told = (
+        UNSAID
+        | info
+        | {
+            "name": name,
+            "count": len(info["classes"]),
+            "labels": ", ".join(info["classes"]),
+            "rendered": rendered if info["data"] == "demo" else "",
+            "front_end": info.get("front_end") or "none: the network reads samples",
+            "score_rows": "".join(SCORE_ROW.format(metric, **score) for metric, score in scores.items()),
+            "class_rows": "".join(CLASS_ROW.format(label, *row) for label, row in classes.items()),
+        }
+    )
+    return CARD.format(**told)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import demo
 from helpers import audio, inference, metrics, models, weights
 from helpers.tasks import TASKS
 
@@ -72,6 +73,24 @@ def run(tmp_path, monkeypatch, capsys):
         return done
 
     return run
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_recording_gets_the_probabilities_it_gets_in_the_notebooks(run, load_toy, toy, task):
+    def predicted(folder, path):
+        done = run(task.name, folder, "--weights", path)
+        assert done.code == 0, done.err
+        return {row["file"]: [float(row[label]) for label in task.classes] for row in done.rows}
+
+    folder, test = ROOT / f"weights/{task.name}-demo", load_toy(task.name).test
+    for name in ("mel_cnn", "svm"):
+        found = predicted(toy / task.name, folder / f"{name}.json")
+        expected = inference.predict_pack(weights.load(folder, name, task)[0], test, task)
+        np.testing.assert_allclose([found[clip] for clip in test.names], expected, atol=1e-5)
+    known = np.load(ROOT / f"report/results/{task.name}-demo/05_evaluation.npz")
+    found = predicted(demo.ensure(task.name, ROOT / "data/demo"), folder / "mel_cnn.json")
+    expected = known["mel_cnn"]
+    np.testing.assert_allclose([found[clip] for clip in known["names"]], expected, atol=5e-5)  # of another processor
 
 
 def test_notes_are_scored_by_their_names_and_a_bad_one_is_left_out(run, tmp_path):

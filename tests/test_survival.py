@@ -32,7 +32,7 @@ from helpers.tasks import TAGS, TASKS
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = TASKS["languages"]
 SMALL = replace(LANGUAGES, clip_samples=800, window_samples=800)
-FILES, BROKEN = 2_000, 100
+FILES, BROKEN = 400, 40
 
 
 def speech(folder, count, labels=LANGUAGES.classes):
@@ -109,7 +109,7 @@ def started(folder, *options):
     run = subprocess.Popen(
         [sys.executable, ROOT / "predict.py", *options], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    while not any(path.stat().st_size for path in folder.glob(f".*.{run.pid}")):
+    while not any(path.stat().st_size for path in folder.glob(".predictions.*.csv")):
         assert run.poll() is None, run.communicate()[0].decode()
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGSTOP)
@@ -118,7 +118,7 @@ def started(folder, *options):
 
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_run_beside_another_that_goes_on_or_is_killed(tmp_path, monkeypatch, capsys, killed):
-    count = 1_000
+    count = 400
     folder, made = speech(tmp_path / "speech", count), untrained(tmp_path / "made", LANGUAGES)
     options = ["--task", "languages", "--data", str(folder), "--weights", str(made)]
     (tmp_path / "out").mkdir()
@@ -127,7 +127,7 @@ def test_a_run_beside_another_that_goes_on_or_is_killed(tmp_path, monkeypatch, c
     try:
         half = list(Path().iterdir())
         assert len(half) == 1
-        assert half[0].name == f".predictions.csv.{first.pid}"  # nothing has the table's name yet
+        assert half[0].name.startswith(".predictions.")  # nothing has the table's name yet
         assert 0 < half[0].read_bytes().count(b"\n") < count
         done = call(monkeypatch, capsys, *options)
         table = Path("predictions.csv").read_bytes()

@@ -16,11 +16,10 @@ import soundfile
 
 from bundle.grade.checks import FAIL, OPEN, PASS, samples_digest
 from helpers import audio, data, metrics
-from helpers.data.listing import Item, WrongLayout, read_plain
+from helpers.data.listing import Item
 from helpers.data.pack import to_targets
 from helpers.tasks import Task
 
-SCORED = {"all", "test"}  # splits that are predicted, as in predict.py
 LEAST = 0.005  # a claimed figure may always differ by so much
 FIGURE = re.compile(r"(?:(?P<model>.+)_)?(?P<score>top1|top3|roc_auc|pr_auc|calibration_error)")
 BLIND_CLIPS, BLIND_STEP, BLIND_SHARE = 24, 0.05, 0.9
@@ -61,12 +60,8 @@ class Truth:
 
 def read_truth(task: Task, folder: Path) -> Truth:
     """The recordings that predict.py has to score; raises what `helpers.data.read` raises when there are none."""
-    try:
-        listing = data.read(task, folder)
-    except WrongLayout:
-        listing = read_plain(folder, task.classes)
-    chosen = SCORED & set(listing.splits) or set(listing.splits)
-    items = [item for split in sorted(chosen) for item in listing.splits[split]]
+    listing = data.read_any(task, folder, task.classes)
+    items = listing.scored()
     labelled = any(item.labels for item in items)
     return Truth(
         task,

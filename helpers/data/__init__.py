@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data.listing import Listing, Problem, check_groups, hold_out
+from helpers.data.listing import Item, Listing, Problem, WrongLayout, check_groups, hold_out, read_plain
 from helpers.data.pack import Pack, open_packs
 from helpers.tasks import Task, subset
 
@@ -86,6 +86,19 @@ def read(task: Task, folder: str | Path) -> Listing:
             "See 'Your own data' in README.md."
         )
     return importlib.import_module(f"helpers.data.{task.name}").read(folder)
+
+
+def read_any(task: Task, path: Path, classes: tuple[str, ...]) -> Listing:
+    """As `read`, and what it refuses: a folder of audio files without labels, or one file; for inference alone.
+
+    `classes` are those of the model.
+    """
+    if path.is_file():
+        return Listing("one file", classes, {"all": [Item(path.name, path, (), "")]})
+    try:
+        return read(task, path)
+    except WrongLayout:
+        return read_plain(path, classes)  # raises when there is no audio at all
 
 
 def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = "") -> Dataset:

@@ -72,6 +72,11 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     may_share: frozenset[str] = frozenset()
 
+    def scored(self) -> list[Item]:
+        """The recordings that are not for training: of "all" and "test", or of every split where there is neither."""
+        chosen = {"all", "test"} & set(self.splits) or set(self.splits)
+        return [item for split in sorted(chosen) for item in self.splits[split]]
+
 
 class WrongLayout(ValueError):
     """A folder that no published layout describes."""
