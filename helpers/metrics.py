@@ -1,4 +1,8 @@
-"""Scores of predictions, each with its interval. Probabilities are (clips, classes), per clip."""
+"""Scores of predictions, each with its interval. Probabilities are (clips, classes), per clip.
+
+Targets are (clips,) int for one label, or (clips, classes) of 0 and 1 for tags: their shape tells which scores there
+are. An interval comes from scoring the same clips under other weights: how often each was drawn, with its whole group.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,22 @@ NAMES = {  # every score there is, by its name in results files
     "macro_f1": Name("macro F1", "macro F1", "F1"),
 }
 
+RESAMPLES = 1000
+LEVEL = 0.95  # of every interval
+BLOCK = 2**19  # weights that are held at a time
+BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # names of `balanced_scores`
+
+
+def top_k(probabilities: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
+    """Whether the true class is among the `k` most probable, (clips,) bool; equal scores count against the model."""
+    true = np.take_along_axis(probabilities, targets[:, None], axis=1)
+    return ((probabilities >= true).sum(axis=1) <= k) & np.isfinite(true[:, 0])
+
+
+def scorable(targets: np.ndarray) -> np.ndarray:
+    """Columns that hold both a 0 and a 1, (classes,) bool: only they have a ROC curve."""
+    return (targets.max(axis=0) > 0) & (targets.min(axis=0) < 1)
+
 
 def per_tag(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision of every tag, each (classes,); NaN where not scorable."""
@@ -49,8 +69,7 @@ def confusion(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def point_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Scores without intervals: "top1" and "top3", or "roc_auc" and "pr_auc" (macro over scorable tags).
 
-    The shape of `targets` tells which: (clips,) int or (clips, classes) of 0 and 1. Top-3 of three classes or fewer
-    says nothing and is left out.
+    Top-3 of three classes or fewer says nothing and is left out.
     """
     if targets.ndim == 1:
         ks = (1, 3) if probabilities.shape[1] > 3 else (1,)
@@ -83,7 +102,8 @@ def scores(
     values = point_scores(probabilities, targets)
     if np.isnan(list(values.values())).any():
         return {}
-    return _with_intervals(values, probabilities, targets, groups, seed)
+    drawn = bootstrap(probabilities, targets, groups, seed)
+    return {name: described(name, value, drawn[name][1:], probabilities, targets) for name, value in values.items()}
 
 
 def balanced_scores(
@@ -118,9 +138,69 @@ def balanced_scores(
     recalls = np.where(held > 0, (made & true).sum(axis=0) / np.maximum(held, 1), np.nan)
     if not held.any():
         return {}, recalls
-    once = resampled(probabilities, targets, np.ones((1, len(targets))), balanced=True)
-    values = {name: value[0] for name, value in once.items()}
-    return _with_intervals(values, probabilities, targets, groups, seed), recalls
+    found = bootstrap(probabilities, targets, groups, seed, balanced=True)
+    return {name: described(name, all_[0], all_[1:], probabilities, targets) for name, all_ in found.items()}, recalls
+
+
+def seed_scores(
+    name: str, probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
+) -> dict[str, float]:
+    """Mean of a score over models trained with different seeds, and how far they lie apart.
+
+    Parameters
+    ----------
+    name : str
+        A key of `scores` or `balanced_scores` (tags: threshold 0.5).
+    probabilities : ndarray, shape (seeds, clips, classes)
+    targets, groups, seed
+        As in `scores`; for the interval, groups and seeds are both drawn with replacement.
+
+    Returns
+    -------
+    dict
+        "value" (the mean), "deviation" (over seeds, NaN for one), "low", "high", "n" (clips), "seeds", "chance".
+    """
+    values, drawn = over_seeds(name, probabilities, targets, groups, seed)
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    more = {"deviation": deviation, "seeds": len(values)}
+    return described(name, values.mean(), drawn, probabilities[0], targets) | more
+
+
+def paired_difference(
+    name: str, first: np.ndarray, second: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
+) -> dict[str, float]:
+    """Difference `second` - `first` of a score on the same clips, with its 95 % bootstrap interval.
+
+    Parameters
+    ----------
+    name : str
+        A key of `scores` or `balanced_scores` (tags: threshold 0.5).
+    first, second : ndarray, shape (clips, classes) or (seeds, clips, classes)
+        Probabilities of two models; of several seeds each, paired by their place, the mean is compared.
+    targets, groups, seed
+        As in `scores`; both are scored on the same resamples (and the same drawn seeds).
+
+    Returns
+    -------
+    dict
+        "value", "low", "high", "n", and "seeds" where there are some.
+
+    Raises
+    ------
+    ValueError
+        If the two are not of one shape.
+    """
+    if first.shape != second.shape or first.ndim not in (2, 3):
+        raise ValueError(
+            f"first and second: found shapes {first.shape} and {second.shape}, expected (clips, classes) or (seeds, "
+            "clips, classes), the same for both. Give both models' predictions with the same seeds, in the same order."
+        )
+    several = first.ndim == 3
+    (one, one_drawn), (other, other_drawn) = (
+        over_seeds(name, model if several else model[None], targets, groups, seed) for model in (first, second)
+    )
+    difference = interval((other - one).mean(), other_drawn - one_drawn, len(targets), least=-1.0)
+    return difference | ({"seeds": len(first)} if several else {})
 
 
 def tuned_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -154,71 +234,6 @@ def in_words(score: dict[str, float]) -> str:
     return f"{interval}, n {score['n']}, chance {score['chance']:.3f}"
 
 
-def paired_difference(
-    name: str, first: np.ndarray, second: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
-) -> dict[str, float]:
-    """Difference `second` - `first` of a score on the same clips, with its 95 % bootstrap interval.
-
-    Parameters
-    ----------
-    name : str
-        A key of `scores`.
-    first, second : ndarray, shape (clips, classes)
-        Probabilities of two models.
-    targets, groups, seed
-        As in `scores`; both models are scored on the same resamples.
-    """
-    found = seed_difference(name, first[None], second[None], targets, groups, seed)
-    return {key: found[key] for key in ("value", "low", "high", "n")}
-
-
-def seed_scores(
-    name: str, probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
-) -> dict[str, float]:
-    """Mean of a score over models trained with different seeds, and how far they lie apart.
-
-    Parameters
-    ----------
-    name : str
-        A key of `scores` or `balanced_scores` (tags: threshold 0.5).
-    probabilities : ndarray, shape (seeds, clips, classes)
-    targets, groups, seed
-        As in `scores`; for the interval, groups and seeds are both drawn with replacement.
-
-    Returns
-    -------
-    dict
-        "value" (the mean), "deviation" (over seeds, NaN for one), "low", "high", "n" (clips), "seeds", "chance".
-    """
-    values, drawn = over_seeds(name, probabilities, targets, groups, seed)
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-    more = {"deviation": deviation, "seeds": len(values), "chance": _chance(name, probabilities[0], targets)}
-    return interval(values.mean(), drawn, len(targets)) | more
-
-
-def seed_difference(
-    name: str, first: np.ndarray, second: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
-) -> dict[str, float]:
-    """Difference `second` - `first` of `seed_scores` on the same clips; seeds are paired by their place.
-
-    Returns "value", "low", "high" (groups and seeds drawn), "n" and "seeds".
-
-    Raises
-    ------
-    ValueError
-        If the two are not both (seeds, clips, classes).
-    """
-    if first.shape != second.shape or first.ndim != 3:
-        raise ValueError(
-            f"first and second: found shapes {first.shape} and {second.shape}, expected (seeds, clips, classes), the "
-            "same for both. Give both models' predictions with the same seeds, in the same order."
-        )
-    one, one_drawn = over_seeds(name, first, targets, groups, seed)
-    other, other_drawn = over_seeds(name, second, targets, groups, seed)
-    difference = interval((other - one).mean(), other_drawn - one_drawn, len(targets), -1.0)
-    return difference | {"seeds": len(first)}
-
-
 def calibration(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) -> tuple[np.ndarray, float]:
     """Reliability of the stated confidence, and the expected calibration error (Guo et al. 2017, section 2).
 
@@ -246,53 +261,19 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) 
     return table, float(np.average(np.abs(filled[:, 0] - filled[:, 1]), weights=filled[:, 2]))
 
 
-def _with_intervals(values, probabilities, targets, groups, seed) -> dict[str, dict[str, float]]:
-    drawn = bootstrap(probabilities, targets, groups, seed, balanced="macro_f1" in values)
-    return {
-        name: interval(value, drawn[name], len(targets)) | {"chance": _chance(name, probabilities, targets)}
-        for name, value in values.items()
-    }
-
-
-def _chance(name: str, probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """What a score is worth without listening."""
+def described(name, value, drawn, probabilities, targets) -> dict[str, float]:
+    """A score with its interval and its chance level: what it is worth without listening."""
     if name.startswith("top"):
-        return min(1.0, int(name[3:]) / probabilities.shape[1])
-    if name not in BALANCED:
-        return 0.5 if name == "roc_auc" else float(targets[:, scorable(targets)].mean())
-    made, true = decisions(probabilities, targets)
-    said, held = (part.mean(axis=0)[true.any(axis=0)] for part in (made, true))
-    if name == "balanced_accuracy":
-        return 1 / len(held)
-    return float((2 * said * held / (said + held) if name == "macro_f1" else said).mean())
-
-
-RESAMPLES = 1000
-LEVEL = 0.95  # of every interval
-BLOCK = 2**19  # weights that are held at a time
-BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # names of `metrics.balanced_scores`
-
-
-def blocks(clips: int, groups: Sequence[str], seed: int) -> Iterator[np.ndarray]:
-    """`draws`, few resamples at a time: memory does not grow with the number of clips."""
-    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else range(clips)
-    place = {name: index for index, name in enumerate(sorted(set(names)))}
-    member, count = np.array([place[name] for name in names]), len(place)
-    rng, size = np.random.default_rng(seed), max(1, BLOCK // clips)
-    for start in range(0, RESAMPLES, size):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(size, RESAMPLES - start))
-        yield drawn.astype(np.float64)[:, member]
-
-
-def draws(clips: int, groups: Sequence[str], seed: int) -> np.ndarray:
-    """How often each clip is drawn in each resample, (RESAMPLES, clips) float64; "" is a group of its own."""
-    return np.concatenate(list(blocks(clips, groups, seed)))
-
-
-def bootstrap(probabilities, targets, groups, seed: int, balanced: bool = False) -> dict[str, np.ndarray]:
-    """`resampled` under all of `draws`, by name, (RESAMPLES,)."""
-    parts = [resampled(probabilities, targets, weights, balanced) for weights in blocks(len(targets), groups, seed)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        chance = min(1.0, int(name[3:]) / probabilities.shape[1])
+    elif name not in BALANCED:
+        chance = 0.5 if name == "roc_auc" else float(targets[:, scorable(targets)].mean())
+    else:
+        made, true = decisions(probabilities, targets)
+        said, held = (part.mean(axis=0)[true.any(axis=0)] for part in (made, true))
+        chance = float((2 * said * held / (said + held) if name == "macro_f1" else said).mean())
+        if name == "balanced_accuracy":
+            chance = 1 / len(held)
+    return interval(value, drawn, len(targets)) | {"chance": chance}
 
 
 def interval(value: float, drawn: np.ndarray, clips: int, least: float = 0.0) -> dict[str, float]:
@@ -305,27 +286,49 @@ def interval(value: float, drawn: np.ndarray, clips: int, least: float = 0.0) ->
     return {"value": float(value), "low": float(low), "high": float(high), "n": clips}
 
 
+def draws(clips: int, groups: Sequence[str], seed: int) -> Iterator[np.ndarray]:
+    """How often each clip counts, (1 + RESAMPLES, clips) float64: once, then as often as its group is drawn.
+
+    "" is a group of its own. Few rows at a time: memory does not grow with the number of clips.
+    """
+    names = [group or f"\0{index}" for index, group in enumerate(groups)] if len(groups) else range(clips)
+    place = {name: index for index, name in enumerate(sorted(set(names)))}
+    member, count = np.array([place[name] for name in names]), len(place)
+    rng, size = np.random.default_rng(seed), max(1, BLOCK // clips)
+    for start in range(0, RESAMPLES, size):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(size, RESAMPLES - start))
+        rows = drawn.astype(np.float64)[:, member]
+        yield rows if start else np.vstack([np.ones(clips), rows])
+
+
+def bootstrap(probabilities, targets, groups, seed: int, balanced: bool = False) -> dict[str, np.ndarray]:
+    """Every score of `scores` or `balanced_scores` on all clips, then on each resample, by name, (1 + RESAMPLES,)."""
+    parts = [weighted(probabilities, targets, rows, balanced) for rows in draws(len(targets), groups, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def over_seeds(name, probabilities, targets, groups, seed) -> tuple[np.ndarray, np.ndarray]:
     """A score of each seed, (seeds,), and its mean over drawn seeds on drawn groups, (resamples,)."""
-    weights = np.vstack([np.ones(len(targets)), draws(len(targets), groups, seed)])
-    found = [resampled(model, targets, weights, name in BALANCED)[name] for model in probabilities]
+    found = [bootstrap(model, targets, groups, seed, name in BALANCED)[name] for model in probabilities]
     values, drawn = np.split(np.stack(found, axis=1), [1])  # (1, seeds) and (resamples, seeds)
-    return values[0], (drawn * draws(len(found), (), seed + 1)).mean(axis=1)
+    times = np.concatenate(list(draws(len(found), (), seed + 1)))[1:]
+    return values[0], (drawn * times).mean(axis=1)
 
 
-def resampled(
-    probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray, balanced: bool = False
-) -> dict[str, np.ndarray]:
-    """Every score of `point_scores` or `balanced_scores` under each row of clip weights, by name, (resamples,)."""
-    if balanced:
-        names = ("balanced_accuracy" if targets.ndim == 1 else "mean_recall", "macro_f1")
-        return dict(zip(names, weighted_balanced(*decisions(probabilities, targets), weights), strict=True))
+def weighted(probabilities, targets, weights: np.ndarray, balanced: bool = False) -> dict[str, np.ndarray]:
+    """Every score under each row of clip weights, (resamples, clips), by name, (resamples,)."""
+    if balanced:  # mean recall and mean F1 of the classes that were drawn
+        made, true = decisions(probabilities, targets)
+        found, said, held = (weights @ part.astype(np.float64) for part in (made & true, made, true))
+        drawn = np.maximum((held > 0).sum(axis=1), 1)
+        recall, f1 = found / np.maximum(held, 1), 2 * found / np.maximum(said + held, 1)  # (resamples, classes)
+        name = "balanced_accuracy" if targets.ndim == 1 else "mean_recall"
+        return {name: recall.sum(axis=1) / drawn, "macro_f1": f1.sum(axis=1) / drawn}
     if targets.ndim == 2:
         kept = scorable(targets)
-        areas = weighted_areas(probabilities[:, kept], targets[:, kept], weights)
-        return dict(zip(("roc_auc", "pr_auc"), areas, strict=True))
-    hits = {f"top{k}": top_k(probabilities, targets, k) for k in (1, 3)}
-    return {name: weights @ hit / weights.sum(axis=1) for name, hit in hits.items()}
+        roc, precision = weighted_areas(probabilities[:, kept], targets[:, kept], weights)
+        return {"roc_auc": roc, "pr_auc": precision}
+    return {f"top{k}": weights @ top_k(probabilities, targets, k) / weights.sum(axis=1) for k in (1, 3)}
 
 
 def decisions(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -334,24 +337,6 @@ def decisions(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarra
         return probabilities >= 0.5, targets > 0
     classes = np.arange(probabilities.shape[1])
     return probabilities.argmax(axis=1)[:, None] == classes, targets[:, None] == classes
-
-
-def top_k(probabilities: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
-    """Whether the true class is among the `k` most probable, (clips,) bool; equal scores count against the model.
-
-    Parameters
-    ----------
-    probabilities : ndarray, shape (clips, classes)
-    targets : ndarray, shape (clips,), int
-    k : int
-    """
-    true = np.take_along_axis(probabilities, targets[:, None], axis=1)
-    return ((probabilities >= true).sum(axis=1) <= k) & np.isfinite(true[:, 0])
-
-
-def scorable(targets: np.ndarray) -> np.ndarray:
-    """Columns that hold both a 0 and a 1, (classes,) bool: only they have a ROC curve."""
-    return (targets.max(axis=0) > 0) & (targets.min(axis=0) < 1)
 
 
 def weighted_areas(
@@ -375,14 +360,3 @@ def weighted_areas(
             share = np.where(true + false > 0, true / (true + false), 0)
             precision[column] = (step_true * share).sum(1) / true[:, -1]
     return np.nanmean(roc, axis=0), np.nanmean(precision, axis=0)
-
-
-def weighted_balanced(made: np.ndarray, true: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean recall and mean F1 of the classes that were drawn, each (resamples,).
-
-    `made` and `true`, (clips, classes) bool: which classes are predicted, which are true.
-    """
-    found, said, held = (weights @ part.astype(np.float64) for part in (made & true, made, true))
-    drawn = np.maximum((held > 0).sum(axis=1), 1)
-    recall, f1 = found / np.maximum(held, 1), 2 * found / np.maximum(said + held, 1)  # (resamples, classes)
-    return recall.sum(axis=1) / drawn, f1.sum(axis=1) / drawn

@@ -90,7 +90,7 @@ def score_rows(
                 score["deviation"] = None  # one seed has none
         if row != baseline:
             first = stacks[baseline].astype(np.float32)
-            scored[row]["difference"] = metrics.seed_difference(task.headline, first, values, targets, groups)
+            scored[row]["difference"] = metrics.paired_difference(task.headline, first, values, targets, groups)
     return scored
 
 
