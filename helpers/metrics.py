@@ -147,18 +147,10 @@ def seed_scores(
 ) -> dict[str, float]:
     """Mean of a score over models trained with different seeds, and how far they lie apart.
 
-    Parameters
-    ----------
-    name : str
-        A key of `scores` or `balanced_scores` (tags: threshold 0.5).
-    probabilities : ndarray, shape (seeds, clips, classes)
-    targets, groups, seed
-        As in `scores`; for the interval, groups and seeds are both drawn with replacement.
+    `name` is a key of `scores` or `balanced_scores` (tags: threshold 0.5), `probabilities` are (seeds, clips,
+    classes), the rest is as in `scores`; for the interval, groups and seeds are both drawn with replacement.
 
-    Returns
-    -------
-    dict
-        "value" (the mean), "deviation" (over seeds, NaN for one), "low", "high", "n" (clips), "seeds", "chance".
+    Returns "value" (the mean), "low", "high", "n" (clips), "chance", "deviation" (over seeds, NaN for one), "seeds".
     """
     values, drawn = over_seeds(name, probabilities, targets, groups, seed)
     deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
@@ -171,19 +163,10 @@ def paired_difference(
 ) -> dict[str, float]:
     """Difference `second` - `first` of a score on the same clips, with its 95 % bootstrap interval.
 
-    Parameters
-    ----------
-    name : str
-        A key of `scores` or `balanced_scores` (tags: threshold 0.5).
-    first, second : ndarray, shape (clips, classes) or (seeds, clips, classes)
-        Probabilities of two models; of several seeds each, paired by their place, the mean is compared.
-    targets, groups, seed
-        As in `scores`; both are scored on the same resamples (and the same drawn seeds).
+    Both are (clips, classes), or (seeds, clips, classes), paired by their place: then the mean over seeds is compared.
+    The rest is as in `seed_scores`; both are scored on the same resamples, and the same drawn seeds.
 
-    Returns
-    -------
-    dict
-        "value", "low", "high", "n", and "seeds" where there are some.
+    Returns "value", "low", "high", "n", and "seeds" where there are some.
 
     Raises
     ------

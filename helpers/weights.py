@@ -153,14 +153,7 @@ def read_info(folder: Path, name: str) -> dict:
 def find(name: str, task: Task, data: str, roots: Sequence[Path]) -> Path:
     """The folder that holds weights `name`: trained on `data` when there are such, else on the rendered demo data.
 
-    Parameters
-    ----------
-    name : str
-    task : Task
-    data : str
-        `Dataset.name`.
-    roots : sequence of Path
-        Folders called "weights", the first that has the file wins.
+    `data` is `Dataset.name`; of `roots`, folders called "weights", the first that has the file wins.
 
     Raises
     ------

@@ -113,23 +113,6 @@ def test_a_recording_that_cannot_be_used_is_refused_with_its_reason(tmp_path, na
         audio.decode(tmp_path / name, RATE)
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
-def test_a_file_cut_after_its_header_is_refused_without_its_folder_in_the_reason(tmp_path, suffix):
-    path = tmp_path / f"clip{suffix}"
-    soundfile.write(path, tone(), RATE)
-    path.write_bytes(path.read_bytes()[:44])
-    with pytest.raises(audio.BadAudio, match=r"cannot be decoded|holds no samples") as caught:
-        audio.decode(path, RATE)
-    assert str(tmp_path) not in str(caught.value)
-
-
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_a_wav_of_silence_or_of_no_numbers_is_refused(tmp_path, value):
-    soundfile.write(tmp_path / "clip.wav", np.full(RATE, value), RATE, subtype="FLOAT")
-    with pytest.raises(audio.BadAudio, match="NaN or infinite" if not np.isfinite(value) else "silent"):
-        audio.decode(tmp_path / "clip.wav", RATE)
-
-
 def test_a_truncated_wav_gives_the_samples_that_are_there(tmp_path):
     soundfile.write(tmp_path / "clip.wav", tone(), RATE)
     (tmp_path / "clip.wav").write_bytes((tmp_path / "clip.wav").read_bytes()[: 44 + 2 * 3000])

@@ -165,6 +165,7 @@ def test_tags_that_mean_the_same_are_joined_when_asked(tmp_path, merge):
     [
         ("", "expected tab-separated columns"),
         ("\n\n", "expected tab-separated columns"),
+        ("clip_id\tmp3_path\n1\t0/x.mp3\n", r"expected tab-separated columns clip_id, tags …, mp3_path"),
         ("clip_id,rock,mp3_path\n1,0,a/b.mp3\n", "expected tab-separated columns"),
         (HEADER + "1\t0\ta/b-c-1.mp3\n2\t1\n", r"line 3: found 2 columns, expected 3"),
         (HEADER + '1\t0\t"a/b-c-1.mp3\n' + "2\t1\ta/b-c-2.mp3\n" * 9000, "Fetch"),  # a quote that never closes

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_predict import call, rows_of, sound, untrained, write
 
-from helpers import audio, data, experiment, weights
+from helpers import audio, data, experiment
 from helpers.data import pack
 from helpers.data.listing import Item, read_plain
 from helpers.tasks import TAGS, TASKS
@@ -308,18 +308,6 @@ def test_links_that_lead_nowhere_are_listed(tmp_path):
     }  # fmt: skip
 
 
-def test_a_table_without_tags_and_weights_with_nameless_classes_are_refused(tmp_path):
-    (tmp_path / "annotations_final.csv").write_text("clip_id\tmp3_path\n1\t0/x.mp3\n")
-    with pytest.raises(ValueError, match=r"_final.csv: expected tab-separated columns clip_id, tags …, mp3_path"):
-        data.read(TASKS["magnatagatune"], tmp_path)
-    made = untrained(tmp_path, LANGUAGES)
-    made.write_text(json.dumps(json.loads(made.read_text()) | {"classes": [1, 2, 3, 4, 5, 6]}))
-    with pytest.raises(
-        ValueError, match=r"small.json: not a description of weights \(names classes that are no text\)"
-    ):
-        weights.load(tmp_path, "small", LANGUAGES)
-
-
 # --- fuzz: any bytes are read, or refused in words ---
 
 FUZZ = settings(
@@ -443,49 +431,3 @@ def test_any_labels_are_read_or_refused(name, tmp_path):
 
     read()
     assert outcomes == {"read", "refused"}
-
-
-ATHERIS = """
-import sys, warnings, atheris
-from pathlib import Path
-with atheris.instrument_imports(include=["helpers"]):
-    from helpers import audio, data
-    from helpers.data import languages, magnatagatune, nsynth
-    from helpers.tasks import TASKS
-warnings.simplefilter("ignore")
-folder = Path(sys.argv.pop())
-sounds, labels = sys.argv.pop().split(), dict(pair.split("=") for pair in sys.argv.pop().split())
-targets = sounds + list(labels)
-
-def one(content):
-    name = targets[content[0] % len(targets)] if content else targets[0]
-    path = folder / labels.get(name, name) / name
-    path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_bytes(content[1:])
-    try:
-        audio.decode(path, 8000) if name in sounds else data.read(TASKS[labels[name]], path.parent)
-    except ValueError:
-        pass
-
-atheris.Setup(sys.argv, one)
-atheris.Fuzz()
-"""
-
-
-def test_a_guided_fuzzer_finds_no_crash_of_decoder_and_readers(tmp_path):
-    pytest.importorskip("atheris", reason="atheris is not installed: only hypothesis fuzzes decoder and readers")
-    sounds = [f"x.{suffix}" for suffix in SOUNDS]
-    labels = {Path(name).name: task for name, (task, _) in LABELS.items()}
-    (tmp_path / "seeds").mkdir()
-    for number, content in enumerate([*SOUNDS.values(), *(content for _, content in LABELS.values())]):
-        (tmp_path / "seeds" / str(number)).write_bytes(bytes([number]) + content)
-    pairs = " ".join(f"{name}={task}" for name, task in labels.items())
-    command = [sys.executable, "-c", ATHERIS, "-runs=2000", "-max_len=5000", "-rss_limit_mb=4000", tmp_path / "seeds"]
-    command += [pairs, " ".join(sounds), tmp_path / "x"]
-    path = os.pathsep.join([str(ROOT), *sys.path])
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, check=False, env=os.environ | {"PYTHONPATH": path}
-    )
-    errors = done.stderr.decode(errors="replace")
-    assert done.returncode == 0, errors[-3000:]
-    assert "Done 2000 runs" in errors

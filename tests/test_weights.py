@@ -145,7 +145,11 @@ def test_weights_of_another_task_or_for_other_classes_or_in_another_order_are_re
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"classes": [*TASK.classes, "it"]}, "7 classes"), ({"config": network("RawCNN")[1]}, "weights of RawCNN")],
+    [
+        ({"classes": [*TASK.classes, "it"]}, "7 classes"),
+        ({"classes": [1, 2, 3, 4, 5, 6]}, r"not a description of weights \(names classes that are no text\)"),
+        ({"config": network("RawCNN")[1]}, "weights of RawCNN"),
+    ],
 )
 def test_a_description_that_does_not_fit_its_weights_is_refused(change, words, tmp_path):
     save(tmp_path)
