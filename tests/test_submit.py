@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from bundle.__main__ import main
+from bundle.grade import torchscript
 from bundle.grade.submission import Submission
-from bundle.submit import checklist, handin, torchscript
+from bundle.submit import checklist, handin
 from bundle.submit import command as submit
 from bundle.video import command as video
 from helpers import weights
@@ -174,7 +175,7 @@ def test_each_brief_gets_its_files_and_no_others(brief, handed_in, capsys):
 PACKING = """
 import os
 from pathlib import Path
-from bundle import handin, submit
+from bundle.submit import command as submit, handin
 os.umask(0o077)
 for brief, identity in (("ntu", "r12345678"), ("languages", "7")):
     pack = handin.gather(submit.ROOT, brief, identity)
@@ -271,7 +272,7 @@ def test_what_a_brief_forbids_is_refused_even_as_a_draft(name, bundle, tmp_path,
     ("ucd", "neurips", 9, "Paper of 4 to 6 pages"), ("ntu", "slides", 9, "Slides in 16:9"),
 ])  # fmt: skip
 def test_a_report_that_breaks_its_limits_is_refused(brief, name, pages, rule, bundle, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(handin, "export", lambda info, root: b"no model")  # which would take seconds
+    monkeypatch.setattr(handin, "torchscript", lambda info, root: b"no model")  # which would take seconds
     write_pdf(bundle / f"report/{name}/{name}.pdf", pages, (8, 6))
     assert f"refused  {rule}" in refused(bundle, brief, tmp_path, capsys)
 
@@ -353,7 +354,7 @@ def test_wrong_command_lines_are_refused(arguments, words, capsys):
 
 def test_the_zip_predicts_with_the_weights_that_were_chosen(bundle, toy, tmp_path):
     shutil.copytree(bundle / "weights/nsynth-demo", bundle / "weights/nsynth-ours")
-    pack = handin.gather(bundle, "ntu", "r1", weights=bundle / "weights/nsynth-ours/raw_cnn_256_256.json")
+    pack = handin.gather(bundle, "ntu", "r1", model=bundle / "weights/nsynth-ours/raw_cnn_256_256.json")
     assert [name for name in pack.inside if name.endswith(".pt")] == ["weights/nsynth-ours/raw_cnn_256_256.pt"]
     assert "nsynth-ours/raw_cnn_256_256.pt" in pack.inside["README.txt"].decode()
     for name, content in pack.inside.items():
@@ -394,7 +395,7 @@ def test_a_torchscript_file_says_what_it_is_and_nothing_of_this_machine(whole, h
     assert str(whole).encode() not in texts
     assert str(Path(torch.__file__).parent).encode() not in texts
     with pytest.raises(ValueError, match=r"svm.json: cannot be written as TorchScript .*Choose a network's weights"):
-        torchscript.export(whole / "weights/nsynth-demo/svm.json", whole)
+        handin.torchscript(whole / "weights/nsynth-demo/svm.json", whole)
 
 
 def test_the_plain_script_agrees_with_predict_py(handed_in, toy, tmp_path, monkeypatch, capsys):

@@ -110,7 +110,7 @@ class _Grading:
             return True
         if len(self.scripted) != 1 or not (root / self.scripted[0]).is_file():
             return False
-        self.program = ["-m", "bundle.submit.torchscript", "predict", str(root / self.scripted[0])]
+        self.program = ["-m", "bundle.grade.torchscript", str(root / self.scripted[0])]
         self.title = f"TorchScript model {self.scripted[0]}"
         return True
 

@@ -18,7 +18,7 @@ from bundle.grade import asked, checks
 from bundle.grade.checks import OPEN, Answer
 from bundle.grade.pickles import WEIGHTS
 from bundle.grade.submission import Submission
-from bundle.submit.torchscript import is_torchscript
+from bundle.grade.torchscript import is_torchscript
 
 SECONDS = 60  # a rule may take
 SCRIPTED = (".pt", ".pth", ".ts", ".jit", ".torchscript")

@@ -5,46 +5,33 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from bundle.grade.rubric import TASK
-from bundle.submit.torchscript import export
+from bundle.grade.torchscript import ABOUT
+from helpers import inference, weights
+from helpers.tasks import get_task
 
 FILE_BYTES = 40 << 20  # a larger file is no code, no report and none of our weights
 SKIPPED = re.compile(r"\..*|__pycache__|.*\.(py[co]|egg-info|log)|.*~")  # what machines leave in folders
 TEACHING = ("demo", "helpers", "notebooks")
 
 
-@dataclass(frozen=True)
-class Handin:
-    """What one brief wants.
+class Handin(NamedTuple):
+    """What one brief wants; {id} is filled in wherever it stands."""
 
-    Attributes
-    ----------
-    archive : str
-        Name of the zip; {id} is filled in here and below.
-    identity : tuple of str
-        Pattern of an id, and one in words.
-    folders : tuple of str
-        Of the bundle, taken with all that is in them.
-    files : dict of str to str
-        Name in the zip to file of the bundle.
-    loose : dict of str to str
-        The same, beside the zip.
-    weights : str
-        Which trained models: "one", the chosen one; "torchscript", it in that form; all "networks"; "all".
-    authors : tuple of str
-        What of report/authors.toml is handed in.
-    """
-
-    archive: str
-    identity: tuple[str, str]
-    folders: tuple[str, ...]
-    files: dict[str, str]
-    loose: dict[str, str]
-    weights: str
-    authors: tuple[str, ...]
+    archive: str  # name of the zip
+    identity: tuple[str, str]  # pattern of an id, and one in words
+    folders: tuple[str, ...]  # of the bundle, taken with all that is in them
+    files: dict[str, str]  # name in the zip: file of the bundle
+    loose: dict[str, str]  # the same, beside the zip
+    weights: str  # "one": the chosen model; "torchscript": it in that form; all "networks"; "all"
+    authors: tuple[str, ...]  # what of report/authors.toml is handed in
 
 
 PLAIN = (b"#", b"torch==", b"numpy==", b"soundfile==")  # what templates/plain_predict.py needs
@@ -88,7 +75,7 @@ class Pack:
     refused: list[str] = field(default_factory=list)
 
 
-def gather(root: Path, brief: str, identity: str, task: str = "", weights: Path | None = None) -> Pack:
+def gather(root: Path, brief: str, identity: str, task: str = "", model: Path | None = None) -> Pack:
     """The files of a hand-in.
 
     Parameters
@@ -99,7 +86,7 @@ def gather(root: Path, brief: str, identity: str, task: str = "", weights: Path 
         A key of HANDINS; the student's, user's or group's id.
     task : str
         "" for the brief's own.
-    weights : Path, optional
+    model : Path, optional
         NAME.json of the model that predicts, under `root`/weights; the mel network trained on the demo if not given.
 
     Raises
@@ -110,7 +97,7 @@ def gather(root: Path, brief: str, identity: str, task: str = "", weights: Path 
     handin, task = HANDINS[brief], task or TASK[brief]
     if not re.fullmatch(handin.identity[0], identity, re.ASCII) or len(identity) > 40:
         raise ValueError(f"--id: found {identity!r}, expected {handin.identity[1]}. It names the files.")
-    chosen = (weights or root / "weights" / f"{task}-demo" / "mel_cnn.json").resolve()
+    chosen = (model or root / "weights" / f"{task}-demo" / "mel_cnn.json").resolve()
     if chosen.suffix != ".json" or not chosen.is_file() or chosen.parent.parent != (root / "weights").resolve():
         raise ValueError(f"{chosen}: no weights of this bundle, expected weights/<task>-<data>/NAME.json. Train them.")
     about = json.loads(chosen.read_text(encoding="utf-8"))
@@ -132,7 +119,7 @@ def gather(root: Path, brief: str, identity: str, task: str = "", weights: Path 
             for path in (info, info.with_suffix(".md"), info.with_name(file)):
                 _take(pack, path, f"weights/{info.parent.name}/{path.name}")
     if handin.weights == "torchscript":
-        pack.inside[f"{chosen.stem}.pt"] = export(chosen, root)
+        pack.inside[f"{chosen.stem}.pt"] = torchscript(chosen, root)
         lines = pack.inside.get("requirements.txt", b"").splitlines(keepends=True)
         pack.inside["requirements.txt"] = b"".join(line for line in lines if line.startswith(PLAIN))
     # The report's figures, and with several models also the predictions that they can be recomputed from
@@ -150,6 +137,39 @@ def gather(root: Path, brief: str, identity: str, task: str = "", weights: Path 
     words = {"id": identity, "task": task, "data": data, "model": chosen.stem, "folder": chosen.parent.name}
     pack.inside["README.txt"] = pack.inside["README.txt"].decode().format(**words).encode()
     return pack
+
+
+def torchscript(info: Path, root: Path) -> bytes:
+    """Saved weights, by their NAME.json, as a TorchScript archive: the same bytes for the same weights.
+
+    A process of its own makes it, for names and their order in the archive depend on what a process did before.
+
+    Raises
+    ------
+    ValueError
+        If they are no network's, or altered.
+    """
+    program = "import sys; from bundle.submit.handin import export; sys.stdout.buffer.write(export(sys.argv[1]))"
+    surroundings = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-W", "ignore", "-c", program, str(info)]
+    done = subprocess.run(command, cwd=root, env=surroundings, capture_output=True)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ValueError(f"{info}: cannot be written as TorchScript ({''.join(last)}). Choose a network's weights.")
+    return done.stdout
+
+
+def export(name: str) -> bytes:
+    """What `torchscript` returns, made here; `name` is the path of NAME.json."""
+    info = Path(name)
+    task = get_task(weights.read_info(info.parent, info.stem)["task"])
+    model, about = weights.load(info.parent, info.stem, task)
+    if info.with_suffix(".pt").name != about["file"]:
+        raise ValueError(f"{about['file']} holds no network")
+    told = {"task": task.name, "data": about["data"], "classes": about["classes"], "rate": task.rate}
+    told |= {"window": task.window_samples, "multi_label": task.multi_label}
+    with tempfile.TemporaryDirectory() as scratch:
+        return inference.export(model, Path(scratch) / "model.pt", {ABOUT: json.dumps(told)}).read_bytes()
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""TorchScript in and out: a network as one file without this project's code, and somebody else's run on test data.
+"""Somebody's TorchScript model on test data, for a hand-in that holds one and no predict.py.
 
-python -m bundle.submit.torchscript predict MODEL --task T --data FOLDER --out TABLE writes the table that predict.py
-would. `bundle.grade.grader` calls it, in its box, for a hand-in that holds a TorchScript model and no predict.py.
+python -m bundle.grade.torchscript MODEL --task T --data FOLDER --out TABLE writes the table that predict.py would;
+`bundle.grade.grader` runs it in its box.
 """
 
 from __future__ import annotations
@@ -9,49 +9,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-ABOUT = "about.json"  # in the archive: task, classes in logit order, rate, window
-
-
-def export(info: Path, root: Path = ROOT) -> bytes:
-    """Saved weights, by their NAME.json, as a TorchScript archive: the same bytes for the same weights.
-
-    A process of its own makes it, for names and their order in the archive depend on what a process did before.
-
-    Raises
-    ------
-    ValueError
-        If they are no network's, or altered.
-    """
-    command = [sys.executable, "-W", "ignore", "-m", "bundle.submit.torchscript", "export", str(info)]
-    surroundings = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(root)}
-    done = subprocess.run(command, cwd=root, env=surroundings, capture_output=True)
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ValueError(f"{info}: cannot be written as TorchScript ({''.join(last)}). Choose a network's weights.")
-    return done.stdout
-
-
-def archive(info: Path) -> bytes:
-    """What `export` returns, made here."""
-    from helpers import inference, weights
-    from helpers.tasks import get_task
-
-    task = get_task(weights.read_info(info.parent, info.stem)["task"])
-    model, about = weights.load(info.parent, info.stem, task)
-    if info.with_suffix(".pt").name != about["file"]:
-        raise ValueError(f"{about['file']} holds no network")
-    told = {"task": task.name, "data": about["data"], "classes": about["classes"], "rate": task.rate}
-    told |= {"window": task.window_samples, "multi_label": task.multi_label}
-    with tempfile.TemporaryDirectory() as scratch:
-        return inference.export(model, Path(scratch) / "model.pt", {ABOUT: json.dumps(told)}).read_bytes()
+ABOUT = "about.json"  # in an archive of this project: task, classes in logit order, rate, window
 
 
 def is_torchscript(path: Path) -> bool:
@@ -112,19 +74,11 @@ def predict(path: Path, task_name: str, folder: Path, out: Path) -> int:
     return 0
 
 
-def main() -> int:
-    """`export INFO` writes the archive to standard output, `predict MODEL …` a table."""
-    if sys.argv[1] == "export":
-        sys.stdout.buffer.write(archive(Path(sys.argv[2])))
-        return 0
-    parser = argparse.ArgumentParser(prog="bundle.submit.torchscript predict")
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="bundle.grade.torchscript")
     parser.add_argument("model", type=Path)
     parser.add_argument("--task", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(sys.argv[2:])
-    return predict(options.model, options.task, options.data, options.out)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    options = parser.parse_args()
+    sys.exit(predict(options.model, options.task, options.data, options.out))
