@@ -15,12 +15,63 @@ from helpers import data, inference, metrics, models, training, tuning, weights
 from helpers.files import replacing
 from helpers.tasks import Task, get_task
 
+MODES = ("infer", "train")
+SCHEMA = 1
 
-class Learning:
-    """The part of `experiment.Experiment` that deals with models; it uses the other's attributes."""
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of one notebook.
+
+    Attributes
+    ----------
+    notebook : str
+        Such as "03_raw_audio_cnn"; figures start with its number.
+    parameters : dict
+        As given to the notebook.
+    task : Task
+    data : helpers.data.Dataset
+    bundle, out : Path
+        Where the bundle is, and the folder that gets results/, figures/ and weights/.
+    started : float
+        `time.perf_counter()`.
+    """
+
+    notebook: str
+    parameters: dict
+    task: Task
+    data: data.Dataset
+    bundle: Path
+    out: Path
+    started: float
+
+    @property
+    def mode(self) -> str:
+        """ "infer" loads weights and never trains; "train" trains and saves weights under `out`."""
+        return self.parameters["MODE"]
+
+    @property
+    def folder(self) -> str:
+        """`<task>-<data>`, the folder's name under weights/ and figures/."""
+        return f"{self.task.name}-{self.data.name}"
+
+    @property
+    def about(self) -> dict:
+        """What weights, results and searches record of the data: only what agrees in it is compared or continued."""
+        return {
+            "task": self.task.name,
+            "data": self.data.name,
+            "data_digest": self.data.digest,
+            "classes": self.data.classes,
+        }
+
+    def model_name(self, base: str) -> str:
+        """Name of the weights: `base`, with the classes where only some were chosen."""
+        chosen = self.parameters["CLASSES"]
+        return f"{base}_{'-'.join(self.data.classes)}" if chosen else base
 
     def load(self, base: str) -> tuple[object, dict]:
-        """Load weights, saying from where.
+        """Load weights, those trained into `out` before the bundle's own, saying which they are.
 
         Raises
         ------
@@ -28,7 +79,8 @@ class Learning:
             If they are missing, altered, or for other classes.
         """
         name = self.model_name(base)
-        folder = weights.find(name, self.task, self.data.name, self.roots)
+        roots = list(dict.fromkeys([self.out / "weights", self.bundle / "weights"]))
+        folder = weights.find(name, self.task, self.data.name, roots)
         model, info = weights.load(folder, name, self.task, self.data.classes)
         print(f"{name}: weights trained on {info['data']} (seed {info['seed']}, digest {info['sha256'][:12]})")
         if info["data"] != self.data.name:
@@ -111,40 +163,23 @@ class Learning:
             return fit.curves["epoch_valid_score"][fit.best_epoch - 1]
 
         if self.mode == "train" and self.parameters["TRIALS"]:
-            tuning.search(kind, objective, self.parameters["TRIALS"], settings.seed, self.out / "results", **self.about)
+            about = self.about | {"metric": self.task.headline, "epochs": settings.epochs}
+            tuning.search(kind, objective, self.parameters["TRIALS"], settings.seed, self.out / "results", **about)
         found = tuning.best(kind, self.task, self.data.name, [self.out, self.bundle])
         print(f"{kind}: settings are {found['source']}")
         return *training.with_tuned(config, settings, found["settings"]), found
-
-    @property
-    def about(self) -> dict:
-        """What a search is about: only a search about the same is continued."""
-        return {
-            "task": self.task.name,
-            "data": self.data.name,
-            "data_digest": self.data.digest,
-            "classes": self.data.classes,
-            "metric": self.task.headline,
-            "epochs": self.parameters.get("EPOCHS"),
-        }
 
     def save(self, base: str, model, **info) -> dict:
         """Score a model on the test split and save its weights under `out`; returns their description."""
         name = self.model_name(base)
         probabilities = self.predict(model)
-        networks = isinstance(model, torch.nn.Module)
-        info |= {
-            "task": self.task.name,
-            "data": self.data.name,
-            "data_digest": self.data.digest,
-            "classes": self.data.classes,
+        cores = f"{os.cpu_count()} CPU cores"
+        info |= self.about | {
             "rate": self.task.rate,
             "seed": self.parameters["SEED"],
-            "parameters": models.count_parameters(model) if networks else info.get("parameters", 0),
+            "parameters": models.count_parameters(model) if isinstance(model, torch.nn.Module) else 0,
             "scores": self.scores(probabilities),
-            "hardware": f"{os.cpu_count()} CPU cores"
-            if not torch.cuda.is_available()
-            else torch.cuda.get_device_name(),
+            "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else cores,
             "environment": weights.environment(),
         }
         info["per_class_metric"], info["per_class"] = self.per_class(probabilities)
@@ -152,57 +187,6 @@ class Learning:
         weights.save(folder, name, model, info)
         print(f"{name}: saved in {folder}")
         return weights.read_info(folder, name)
-
-
-MODES = ("infer", "train")
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Experiment(Learning):
-    """One run of one notebook.
-
-    Attributes
-    ----------
-    notebook : str
-        Such as "03_raw_audio_cnn"; figures start with its number.
-    parameters : dict
-        As given to the notebook.
-    task : Task
-    data : helpers.data.Dataset
-    bundle, out : Path
-        Where the bundle is, and the folder that gets results/, figures/ and weights/.
-    started : float
-        `time.perf_counter()`.
-    """
-
-    notebook: str
-    parameters: dict
-    task: Task
-    data: data.Dataset
-    bundle: Path
-    out: Path
-    started: float
-
-    @property
-    def mode(self) -> str:
-        """ "infer" loads weights and never trains; "train" trains and saves weights under `out`."""
-        return self.parameters["MODE"]
-
-    @property
-    def folder(self) -> str:
-        """`<task>-<data>`, the folder's name under weights/ and figures/."""
-        return f"{self.task.name}-{self.data.name}"
-
-    @property
-    def roots(self) -> list[Path]:
-        """Folders with weights: those trained into `out` first, then the bundle's own."""
-        return list(dict.fromkeys([self.out / "weights", self.bundle / "weights"]))
-
-    def model_name(self, base: str) -> str:
-        """Name of the weights: `base`, with the classes where only some were chosen."""
-        chosen = self.parameters["CLASSES"]
-        return f"{base}_{'-'.join(self.data.classes)}" if chosen else base
 
     def predict(self, model, split: str = "test") -> np.ndarray:
         """Probabilities of a split's clips, (clips, classes)."""
@@ -233,10 +217,10 @@ class Experiment(Learning):
         figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
 
-    def study(self, name: str, folder: str = "") -> dict | None:
-        """A committed study's table (see `python -m bundle sweep`), None where there is none for this task and data.
+    def read_study(self, name: str, folder: str = "") -> dict | None:
+        """A committed study as `python -m bundle sweep` wrote it, None where there is none for this task and data.
 
-        `folder` names another one under report/results than `<task>-<data>`.
+        The one thing notebooks read in report/results; `folder` names another one there than `<task>-<data>`.
         """
         path = self.bundle / "report" / "results" / (folder or self.folder) / f"study_{name}.json"
         if self.parameters["CLASSES"] or not path.is_file():
@@ -267,8 +251,7 @@ class Experiment(Learning):
         results = {
             "schema": SCHEMA,
             "notebook": self.notebook,
-            "task": self.task.name,
-            "data": self.data.name,
+            **self.about,
             "mode": self.mode,
             "parameters": {name: value for name, value in self.parameters.items() if name != "OUT"},
             "metrics": metrics,
@@ -276,9 +259,7 @@ class Experiment(Learning):
             "curves": curves or {},
             "seconds": round(time.perf_counter() - self.started, 1),
             "environment": weights.environment(),
-            "classes": self.data.classes,
             "clips": {name: len(pack) for name, pack in self.data.splits.items()},
-            "data_digest": self.data.digest,
             "weights_digest": weights_digest or {},
             "unreadable": self.data.unreadable(),
             "notes": self.data.notes,

@@ -16,12 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bundle.results import ROOT, load, score_of
 from bundle.run.keep import keep
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ("01_data_exploration", "02_baseline_svm", "03_raw_audio_cnn", "04_mel_cnn", "05_evaluation")
-STARTS = 3  # kernels that start at the same moment may take each other's port; then nothing has run yet
-NOT_STARTED = "Kernel died before replying to kernel_info"
 EXTRAS = (  # also trained with the whole set: task, notebook, parameters, folder
     ("languages", "04_mel_cnn", {"CLASSES": "en,es"}, "languages-en-es"),  # the course's first model
     ("magnatagatune", "03_raw_audio_cnn", {"NETWORK": "SampleCNN", "EPOCHS": 12}, "magnatagatune-deep"),
@@ -167,10 +165,11 @@ def prepare(tasks: list[str], scale: float) -> None:
 def execute(jobs: list[Job], workers: int, minutes: float, ordered: bool) -> list[Outcome]:
     """Run jobs in processes of their own, `workers` at a time; a failing one does not stop the others.
 
-    With `ordered`, one task's notebooks run one after another, since later ones compare what earlier ones trained.
+    With `ordered`, one task's notebooks run one after another, since later ones compare what earlier ones trained;
+    without, 05 comes first, since it takes longest.
     """
     chains: dict[object, list[Job]] = {}
-    for job in jobs:
+    for job in jobs if ordered else sorted(jobs, key=lambda job: job.notebook, reverse=True):
         chains.setdefault(job.out if ordered else len(chains), []).append(job)
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), unit="notebook", disable=None) as progress:
@@ -188,43 +187,28 @@ def execute(jobs: list[Job], workers: int, minutes: float, ordered: bool) -> lis
 
 
 def run_one(job: Job, workers: int, minutes: float) -> Outcome:
-    """Execute one notebook and convert it to a page; threads are shared out among `workers`."""
+    """Execute one notebook and write its page (see `bundle.run.one`); threads are shared out among `workers`."""
     job.out.mkdir(parents=True, exist_ok=True)
     executed, results = job.out / f"{job.notebook}.ipynb", job.out / "results" / f"{job.notebook}.json"
     results.unlink(missing_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = os.environ | {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    environment |= {
         "BUNDLE": str(ROOT),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TQDM_DISABLE": "1",  # nobody watches
     }
-    program = "import sys, json, papermill; papermill.execute_notebook(*sys.argv[1:3], json.loads(sys.argv[3]), "
-    program += "cwd=sys.argv[4], kernel_name='python3', progress_bar=False)"
-    parameters = json.dumps(job.parameters | {"OUT": str(job.out)})
-    source = str(ROOT / "notebooks" / f"{job.notebook}.ipynb")
-    arguments = [sys.executable, "-c", program, source, str(executed), parameters, str(ROOT / "notebooks")]
+    source, parameters = ROOT / "notebooks" / executed.name, json.dumps(job.parameters | {"OUT": str(job.out)})
+    command = [sys.executable, "-m", "bundle.run.one", str(source), str(executed), parameters]
     started = time.perf_counter()
-    for _ in range(STARTS):
-        try:
-            done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60 * minutes)
-        except subprocess.TimeoutExpired:
-            return Outcome(job, time.perf_counter() - started, None, f"took longer than {minutes:g} minutes")
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60 * minutes)
         error = explain(executed, done)
-        if NOT_STARTED not in error:
-            break
+    except subprocess.TimeoutExpired:
+        error = f"took longer than {minutes:g} minutes"
     if not error and not results.is_file():
         error = f"wrote no {results.name}"
-    page = subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level", "ERROR", str(executed)],
-        env=environment, capture_output=True, text=True,
-    ) if executed.is_file() else None  # fmt: skip
-    if not error and (page is None or page.returncode):
-        error = f"the page could not be made: {page.stderr.strip()[-200:] if page else 'no executed notebook'}"
-    seconds = time.perf_counter() - started
-    return Outcome(job, seconds, None if error else json.loads(results.read_text()), error)
+    return Outcome(job, time.perf_counter() - started, None if error else load(results), error)
 
 
 def explain(executed: Path, done: subprocess.CompletedProcess) -> str:
@@ -239,25 +223,19 @@ def explain(executed: Path, done: subprocess.CompletedProcess) -> str:
     return ANSI.sub("", done.stderr).strip().rsplit("\n", 1)[-1] or f"exit code {done.returncode}"
 
 
-def overview(outcomes) -> str:
-    """One row per outcome of `bundle.run.command`: headline metric with interval, n, chance level and seconds."""
+def overview(outcomes: list[Outcome]) -> str:
+    """One row per outcome: headline metric with interval, n, chance level and seconds."""
     rows = [("task", "notebook", "metric", "value", "95 % interval", "n", "chance", "seconds")]
     for outcome in outcomes:
-        task = outcome.job.out.name
-        if outcome.results is None:
-            rows.append((task, outcome.job.notebook, "FAILED", "", "", "", "", f"{outcome.seconds:.1f}"))
-            continue
-        name = outcome.results["headline"]
-        score = outcome.results["metrics"][name]
-        counted = score["low"] == score["value"] == score["high"]
-        rows.append((
-            task, outcome.job.notebook, name,
-            f"{score['value']:g}" if counted else f"{score['value']:.3f}",
-            "" if counted else f"{score['low']:.3f} – {score['high']:.3f}",
-            str(score["n"]), f"{score['chance']:.3f}" if "chance" in score else "", f"{outcome.seconds:.1f}",
-        ))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        name, cells = "FAILED", [""] * 4
+        if outcome.results:
+            name = outcome.results["headline"]
+            score = score_of(outcome.results["metrics"][name], "")
+            cells = [f"{score.value:g}", ""] if score.counted else [f"{score.value:.3f}", score.interval]
+            cells += [str(score.n), "" if score.chance is None else f"{score.chance:.3f}"]
+        rows.append((outcome.job.out.name, outcome.job.notebook, name, *cells, f"{outcome.seconds:.1f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join(["", lines[0], "-" * len(lines[0]), *lines[1:], ""])
 
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
-from bundle.results import ROOT, update_readme
+from bundle.results import RESULTS, ROOT, load, update_readme
 
 
 def keep(out: Path) -> None:
     """Copy what a run made to weights/, figures/ and report/results/<task>-<data>/, and renew the README's table."""
-    for results in sorted(out.glob("*/results/*.json")):
-        content = json.loads(results.read_text())
-        suffix = results.parent.parent.name.removeprefix(content["task"])
-        target = ROOT / "report" / "results" / f"{content['task']}-{content['data']}{suffix}"
+    for path in sorted(out.glob("*/results/*.json")):
+        content = load(path)
+        suffix = path.parent.parent.name.removeprefix(content["task"])
+        target = RESULTS / f"{content['task']}-{content['data']}{suffix}"
         target.mkdir(parents=True, exist_ok=True)
-        for path in (
-            results,
-            results.with_suffix(".npz"),
-            results.with_suffix(".log"),
-        ):  # predictions; a search's journal
-            if path.is_file():
-                shutil.copy2(path, target)
+        for kept in (path, path.with_suffix(".npz"), path.with_suffix(".log")):  # predictions; a search's journal
+            if kept.is_file():
+                shutil.copy2(kept, target)
     for kind in ("weights", "figures"):
         for folder in sorted(out.glob(f"*/{kind}/*")):
             if kind == "figures" and folder.parent.parent.name not in folder.name:
