@@ -51,6 +51,8 @@ def main() -> None:
     if chosen:
         subprocess.run([*pip, *chosen], check=True)
     subprocess.run([*pip, "--no-deps", *requirements(ROOT / "requirements-demo.txt")], check=True)
+    # librosa compiles parts of itself when first used, which takes seconds, and keeps them
+    subprocess.run([sys.executable, "-c", "import librosa; librosa.feature.melspectrogram"], check=True)
 
 
 if __name__ == "__main__":

@@ -86,28 +86,6 @@ def stripes(mel: torch.Tensor, axis: int, share: float) -> torch.Tensor:
     return keep.to(mel.dtype).unsqueeze(3 - axis)
 
 
-def mel_db(wave: np.ndarray, rate: int, n_fft: int = 2048, hop: int = 512, mels: int = 128) -> np.ndarray:
-    """Mel spectrogram in dB relative to its own maximum, floored at -80 dB.
-
-    Parameters
-    ----------
-    wave : ndarray, shape (samples,), float32
-    rate : int
-        In Hz.
-    n_fft, hop : int
-        Frame length and advance, in samples; the defaults are those of the `ntu` brief.
-    mels : int
-
-    Returns
-    -------
-    level : ndarray, shape (mels, frames), float32
-        In dB, from -80 to 0.
-    """
-    with torch.no_grad():
-        mel = MelSpectrogram(rate, n_fft, hop, mels, log=False)(torch.from_numpy(wave)[None])[0].numpy()
-    return np.maximum(10 * np.log10(np.maximum(mel, 1e-10) / max(mel.max(), 1e-10)), -80.0)
-
-
 def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
     """Describe each clip by statistics over time: of log-mels, MFCCs, their changes, and how MFCCs move together.
 

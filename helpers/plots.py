@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import librosa
 import numpy as np
+import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -14,7 +17,6 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#7A4C1E", "#5D3A9B",
            "#B2A300")  # fmt: skip
 MARKERS = "osD^vP*X<>h"
-MEASURES = {"top1": "top-1 accuracy", "top3": "top-3 accuracy", "roc_auc": "macro ROC-AUC", "pr_auc": "macro PR-AUC"}
 STYLE = {
     "figure.dpi": 120,
     "figure.constrained_layout.use": True,
@@ -39,37 +41,22 @@ def waveform(ax: Axes, wave: np.ndarray, rate: int, title: str = "", limit: floa
     return ax
 
 
-def mel_spectrogram(ax: Axes, level: np.ndarray, rate: int, hop: int, title: str = ""):
-    """Level in dB, (mels, frames); the y-axis is labelled in Hz. Returns the image, for a colour bar."""
-    mels, frames = level.shape
-    image = ax.imshow(
-        level, origin="lower", aspect="auto", vmin=-80, vmax=0, extent=(0, frames * hop / rate, 0, mels),
-        interpolation="nearest",
-    )  # fmt: skip
-    share = np.linspace(0, 1, 1001)
-    for hertz, minor in (((0, 1000, 4000, 16000), False), ((500, 2000, 8000), True)):
-        there = [one for one in hertz if one <= rate / 2]
-        ax.set_yticks(mels * np.interp(there, slaney_hz(share, rate), share), [] if minor else there, minor=minor)
+def mel_spectrogram(ax: Axes, wave: np.ndarray, rate: int, title: str = "") -> QuadMesh:
+    """Mel spectrogram in dB below its loudest point, `wave` (samples,), `rate` in Hz. Returns it, for a colour bar."""
+    power = librosa.feature.melspectrogram(y=wave, sr=rate, n_fft=2048, hop_length=512)  # (mels, frames)
+    level = librosa.power_to_db(power, ref=np.max)
+    image = librosa.display.specshow(
+        level, sr=rate, hop_length=512, x_axis="time", y_axis="mel", cmap="magma", vmin=-80, vmax=0, ax=ax
+    )
+    ax.locator_params(axis="x", nbins=4)
     ax.set(title=title, xlabel="Time (s)", ylabel="Frequency (Hz)")
     return image
 
 
-def slaney_hz(share: np.ndarray, rate: int) -> np.ndarray:
-    """Frequency, in Hz, at a share of the way from 0 to half the rate on Slaney's mel scale (Auditory Toolbox 1998)."""
-    step = np.log(6.4) / 27  # of the logarithmic part, above 1 kHz = 15 mel
-    top = 15 + np.log(rate / 2 / 1000) / step
-    mel = np.asarray(share) * top
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(step * (np.maximum(mel, 15) - 15)))
-
-
 def class_counts(ax: Axes, counts: dict[str, np.ndarray], classes: Sequence[str]) -> Axes:
     """Clips per class and split as stacked bars; `counts` by split, each (classes,)."""
-    left = np.zeros(len(classes))
-    for colour, (split, count) in zip(COLOURS, counts.items(), strict=False):
-        ax.barh(classes, count, left=left, color=colour, label=split)
-        left = left + count
+    pd.DataFrame(counts, index=classes).plot.barh(stacked=True, ax=ax, width=0.8, color=COLOURS, xlabel="Clips")
     ax.invert_yaxis()
-    ax.set(xlabel="Clips", xlim=(0, left.max() * 1.02))
     ax.margins(y=0.02)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return ax
@@ -158,17 +145,6 @@ def filter_spectra(ax: Axes, filters: np.ndarray, rate: int):
     return image
 
 
-def roc(ax: Axes, false_rate: Sequence[np.ndarray], true_rate: Sequence[np.ndarray], labels: Sequence[str]) -> Axes:
-    """ROC curves, one per label, with the diagonal of chance."""
-    ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
-    for index, (false, true, label) in enumerate(zip(false_rate, true_rate, labels, strict=True)):
-        style = ("-", "--", "-.")[index % 3]  # told apart in grey print too
-        ax.plot(false, true, style, color=COLOURS[index % len(COLOURS)], label=label, linewidth=1.2)
-    ax.set(xlabel="False positive rate", ylabel="True positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    ax.legend(fontsize=7, loc="lower right")
-    return ax
-
-
 def scatter_classes(
     ax: Axes, points: np.ndarray, targets: np.ndarray, classes: Sequence[str], regions: bool = False
 ) -> Axes:
@@ -195,16 +171,6 @@ def scatter_classes(
     legend = ax.legend(fontsize=8, markerscale=1.7, loc="center left", bbox_to_anchor=(1, 0.5))
     if regions:
         legend.set_title("points: true class\nshaded: nearest\nclass mean", prop={"size": 7})
-    return ax
-
-
-def reliability(ax: Axes, table: np.ndarray, error: float) -> Axes:
-    """Reliability curve from `metrics.calibration`, with the expected calibration error in the title."""
-    filled = table[table[:, 2] > 0]
-    ax.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
-    ax.plot(filled[:, 0], filled[:, 1], marker="o", color=COLOURS[0])
-    ax.set(xlabel="Stated probability", ylabel="Share that was right", xlim=(0, 1), ylim=(0, 1))
-    ax.set_title(f"expected calibration error {error:.3f}")
     return ax
 
 

@@ -16,7 +16,7 @@ from bundle.report.findings import Findings
 from bundle.video import film
 from bundle.video.pages import section
 from bundle.video.script import Scene, among
-from helpers import features, plots
+from helpers import plots
 
 WIDTH, HEIGHT = film.CONTENT[2:]  # pixels, of what moves
 TEXT = 1.5  # enlargement of a notebook's page
@@ -122,7 +122,7 @@ def sound(scene: Scene, found: Findings) -> Frames:
         canvas = FigureCanvasAgg(Figure())
         heard, seen, bars = canvas.figure.subplots(1, 3, width_ratios=(1.15, 1.15, 1))
         plots.waveform(heard, scene.clip, task.rate, "heard")
-        plots.mel_spectrogram(seen, features.mel_db(scene.clip, task.rate), task.rate, 512, "seen (dB)")
+        plots.mel_spectrogram(seen, scene.clip, task.rate, "seen (dB)")
         bars.barh([labels[index] for index in top], said[top], color=colours)
         bars.invert_yaxis()
         bars.set(xlim=(0, 1), xlabel="Probability (green: true)", title="said")
