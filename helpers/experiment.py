@@ -15,9 +15,6 @@ from helpers import data, inference, metrics, models, training, tuning, weights
 from helpers.files import replacing
 from helpers.tasks import Task, get_task
 
-MODES = ("infer", "train")
-SCHEMA = 1
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -84,9 +81,7 @@ class Experiment:
         model, info = weights.load(folder, name, self.task, self.data.classes)
         print(f"{name}: weights trained on {info['data']} (seed {info['seed']}, digest {info['sha256'][:12]})")
         if info["data"] != self.data.name:
-            print(
-                f"  No weights trained on '{self.data.name}' were found; these come from other data: '{info['data']}'."
-            )
+            print(f"  There are none trained on '{self.data.name}'; these come from other data: '{info['data']}'.")
         return model, info
 
     def train_or_load(self, base: str, config: dict, settings: training.Settings) -> tuple[torch.nn.Module, dict]:
@@ -188,14 +183,13 @@ class Experiment:
         print(f"{name}: saved in {folder}")
         return weights.read_info(folder, name)
 
-    def predict(self, model, split: str = "test") -> np.ndarray:
-        """Probabilities of a split's clips, (clips, classes)."""
-        return inference.predict_pack(model, self.data.splits[split], self.task)
+    def predict(self, model) -> np.ndarray:
+        """Probabilities of the test clips, (clips, classes)."""
+        return inference.predict_pack(model, self.data.test, self.task)
 
-    def scores(self, probabilities: np.ndarray, split: str = "test") -> dict:
-        """Scores with intervals over groups; see `metrics.scores`."""
-        pack = self.data.splits[split]
-        return metrics.scores(probabilities, pack.targets, pack.groups)
+    def scores(self, probabilities: np.ndarray) -> dict:
+        """Scores on the test split with intervals over groups; see `metrics.scores`."""
+        return metrics.scores(probabilities, self.data.test.targets, self.data.test.groups)
 
     def per_class(self, probabilities: np.ndarray) -> tuple[str, dict[str, list]]:
         """What is measured per class, and by class its value and the number of test clips that have it."""
@@ -249,7 +243,7 @@ class Experiment:
             with replacing(folder / f"{self.notebook}.npz") as temporary:
                 np.savez_compressed(temporary, **arrays)
         results = {
-            "schema": SCHEMA,
+            "schema": 1,
             "notebook": self.notebook,
             **self.about,
             "mode": self.mode,
@@ -282,7 +276,7 @@ def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
     """
     started = time.perf_counter()
     task = get_task(parameters["TASK"])
-    if parameters["MODE"] not in MODES:
+    if parameters["MODE"] not in ("infer", "train"):
         raise ValueError(f"MODE: found {parameters['MODE']!r}, expected 'infer' (load weights) or 'train'.")
     for name, least in (("EPOCHS", 1), ("TRIALS", 0), ("SEED", 0)):
         if parameters.get(name, least) < least:

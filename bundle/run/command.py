@@ -60,7 +60,6 @@ def add_arguments(verbs) -> None:
     parser.add_argument("--notebook", action="append", help="only notebooks whose name starts so, such as 03")
     parser.add_argument("--mode", choices=("infer", "train"), default="infer", help="%(default)s unless given")
     parser.add_argument("--data", default="demo", help="'demo' or a folder; with a folder, give one --task")
-    parser.add_argument("--scale", type=float, default=1.0, help="render more or fewer demo clips (%(default)s)")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     parser.add_argument("--out", type=Path, help="folder for everything written (default: runs/<time>)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="notebooks at a time (%(default)s)")
@@ -91,7 +90,7 @@ def command(options: argparse.Namespace) -> int:
         print("\n".join(problems), file=sys.stderr)
         return 2
     if data == "demo":
-        prepare(tasks, options.scale)
+        prepare(tasks)
     outcomes = execute(jobs, options.jobs, options.minutes, ordered=options.mode == "train")
     if not options.out:
         point_to(out)
@@ -149,14 +148,12 @@ def plan(tasks: list[str], notebooks: list[str], given: dict, out: Path) -> tupl
     return jobs, problems
 
 
-def prepare(tasks: list[str], scale: float) -> None:
+def prepare(tasks: list[str]) -> None:
     """Render and pack the demo data before notebooks ask for them at the same time."""
-    import demo
     from helpers import data
     from helpers.tasks import TASKS
 
     for task in tasks:
-        demo.ensure(task, ROOT / "data" / "demo", scale)
         loaded = data.load(TASKS[task], "demo", ROOT)
         counts = ", ".join(f"{name} {len(pack)}" for name, pack in loaded.splits.items())
         print(f"{task}: {counts} clips", flush=True)
