@@ -34,10 +34,10 @@ def execute(source: Path, executed: Path | None, parameters: dict, folder: Path 
     """
     import papermill
 
-    folder = folder or source.parent
+    kernel = {"kernel_name": "python3", "shutdown_kernel": "immediate"}  # taking leave would last two seconds
     try:
         return papermill.execute_notebook(
-            source, executed, parameters, cwd=folder, kernel_name="python3", progress_bar=False
+            source, executed, parameters, cwd=folder or source.parent, progress_bar=False, **kernel
         )
     except RuntimeError as error:
         if NOT_STARTED not in str(error) or starts == 1:
