@@ -90,7 +90,8 @@ for name in sys.argv[1:]:
     sys.addaudithook(audit) if name == sys.argv[1] else None
     importlib.import_module(name)
     assert state() == before, name
-assert not [event for event in events if os.getcwd() in event[1] or event[0] != "open"], events
+ours = [event for event in events if os.getcwd() in event[1] or event[0] not in ("open", "os.mkdir")]
+assert not ours, ours
 """
     names = [name for name in MODULES if not name.endswith("__main__")]
     done = subprocess.run(
