@@ -203,13 +203,14 @@ class Experiment:
         rows = zip(self.data.classes, values, support, strict=True)
         return name, {label: [float(value), int(count)] for label, value, count in rows if np.isfinite(value)}
 
-    def save_figure(self, figure, name: str) -> None:
-        """Write `figures/<task>-<data>/NN_name.png` and `.pdf`, the same bytes for the same figure."""
+    def save_figure(self, figure, name: str, pdf: bool = False) -> None:
+        """Write `figures/<task>-<data>/NN_name.png`, and as PDF what is to be printed: same bytes, same figure."""
         folder = self.out / "figures" / self.folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.notebook[:2]}_{name}"
         figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        if pdf:
+            figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
 
     def read_study(self, name: str, folder: str = "") -> dict | None:
         """A committed study as `python -m bundle sweep` wrote it, None where there is none for this task and data.

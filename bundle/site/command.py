@@ -152,7 +152,7 @@ def notebook_text(path: Path, places: dict[str, str], audio: bool) -> str:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         heard = "clip"
-        drawn = ", ".join(re.findall(r"save_figure\(\w+, \"(\w+)\"\)", cell.source)).replace("_", " ")
+        drawn = ", ".join(re.findall(r"save_figure\(\w+, \"(\w+)\"", cell.source)).replace("_", " ")
         alt = f"Figure: {drawn or 'drawn by the code above'}. The text below says what it shows."
         cell.metadata["mystnb"] = {"image": {"alt": alt}}
         for output in cell.get("outputs", ()):
