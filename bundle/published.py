@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Files to fetch and what they give.
+    """Files to fetch, and what they give: `parts` equal to `gives` are used as they are.
 
     Attributes
     ----------
     parts : tuple of str
         File names below the source's address; several are the pieces of one zip.
     gives : tuple of str
-        Names in the folder when unpacked; a single part of the same name is no archive and is used as it is.
+        Names in the folder when unpacked.
     digest : str
         "algorithm:hexadecimal" as published, for an archive of one part; "" where none was.
     """
@@ -22,11 +22,6 @@ class Archive:
     parts: tuple[str, ...]
     gives: tuple[str, ...]
     digest: str = ""
-
-    @property
-    def packed(self) -> bool:
-        """Whether it is unpacked, and not used as it is."""
-        return self.parts != self.gives
 
 
 @dataclass(frozen=True)
@@ -63,25 +58,13 @@ SOURCES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What a complete copy of one layout holds.
-
-    Attributes
-    ----------
-    splits : dict of str to int
-        Clips per split, or per folder that the names of the clips begin with.
-    classes : dict of str to int
-        Clips per class, of all splits together, where they are published.
-    faults : dict of str to str
-        A part of a clip's name, and what is known to be wrong with it.
-    """
-
-    splits: dict[str, int]
-    classes: dict[str, int] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
-
-
+# By `Listing.layout`: clips per split, or per folder that the names of the clips begin with
+COUNTS = {
+    "NSynth": {"nsynth-train": 289_205, "nsynth-valid": 12_678, "nsynth-test": 4_096},  # Engel et al. 2017
+    "MagnaTagATune, original": {"train": 18_709, "valid": 1_825, "test": 5_329},  # Law et al. 2009: parts 0-b, c, d-f
+    "MagnaTagATune, Bristol": {"train": 16_963, "val": 4_392},
+    "course arrays": {"train": 6_000, "test": 1_200},
+}
 EMPTY_MP3S = (
     "6/norine_braun-now_and_zen-08-gently-117-146",
     "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233",
@@ -89,19 +72,5 @@ EMPTY_MP3S = (
 )
 # magenta/magenta issue 2092 names the first and the last of 71 notes: all of this instrument from pitch 84 to 108
 NOISE_NOTES = tuple(f"brass_acoustic_046-{pitch:03d}-" for pitch in range(84, 109))
-# By `Listing.layout`. NSynth: Engel et al. 2017, table of families; MagnaTagATune: Law et al. 2009, parts 0-b, c, d-f
-COUNTS = {
-    "NSynth": Counts(
-        {"nsynth-train": 289_205, "nsynth-valid": 12_678, "nsynth-test": 4_096},
-        {"bass": 68_955, "brass": 13_830, "flute": 9_423, "guitar": 35_423, "keyboard": 54_991, "mallet": 35_066,
-         "organ": 36_577, "reed": 14_866, "string": 20_594, "synth_lead": 5_501, "vocal": 10_753},
-        dict.fromkeys(NOISE_NOTES, "noise (magenta/magenta issue 2092)"),
-    ),
-    "MagnaTagATune, original": Counts(
-        {"train": 18_709, "valid": 1_825, "test": 5_329}, faults=dict.fromkeys(EMPTY_MP3S, "published empty"),
-    ),
-    "MagnaTagATune, Bristol": Counts({"train": 16_963, "val": 4_392}),
-    "course arrays": Counts(
-        {"train": 6_000, "test": 1_200}, dict.fromkeys(("de", "en", "es", "fr", "nl", "pt"), 1_200),
-    ),
-}  # fmt: skip
+# A part of a clip's name, and what is known to be wrong with it
+FAULTS = dict.fromkeys(NOISE_NOTES, "noise (magenta/magenta issue 2092)") | dict.fromkeys(EMPTY_MP3S, "published empty")
