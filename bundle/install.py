@@ -1,7 +1,5 @@
 """Install what the bundle needs into the Python that runs this script. Uses the standard library alone.
 
-    python bundle/install.py [--tests] [--missing]
-
 An installed torch that is new enough is kept, with whatever CUDA it was built for. With --missing (in Colab) everything
 installed is kept, except what the stored SVM was written with.
 """
@@ -24,11 +22,7 @@ def requirements(path: Path) -> list[str]:
 
 
 def to_install(wanted: list[str], installed: dict[str, str], missing_only: bool = False) -> list[str]:
-    """Choose among `wanted`, lines such as "numpy==2.4.6", by the `installed` versions.
-
-    A torch that is new enough stays, and torchaudio with it; with `missing_only` so does everything else that is
-    there, but for WRITTEN_WITH.
-    """
+    """Choose among `wanted`, lines such as "numpy==2.4.6", by the `installed` versions, as said above."""
     torch = installed.get("torch", "0.0").split(".")[:2]
     kept = {"torch", "torchaudio"} if tuple(int(part) for part in torch) >= OLDEST_TORCH else set()
     names = {line: line.split("==")[0] for line in wanted}
@@ -39,7 +33,7 @@ def to_install(wanted: list[str], installed: dict[str, str], missing_only: bool 
 
 def main() -> None:
     """Install requirements.txt, the renderers without what they declare, and with --tests what the tests need."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tests", action="store_true", help="also what the tests need")
     parser.add_argument("--missing", action="store_true", help="keep what is installed, whatever its version")
     options = parser.parse_args()

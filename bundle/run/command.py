@@ -104,7 +104,7 @@ def command(options: argparse.Namespace) -> int:
     if options.site:
         from bundle.site import command as site
 
-        return max(bool(failed), site.command(argparse.Namespace(run=out, out=site.OUT, audio=False)))
+        return max(bool(failed), site.command(argparse.Namespace(run=out, audio=False)))
     return 1 if failed else 0
 
 
