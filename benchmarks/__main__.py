@@ -15,8 +15,7 @@ from benchmarks import pages, rows, scale
 from helpers.files import replacing
 from helpers.weights import environment
 
-HERE = Path(__file__).resolve().parent
-WORK = HERE.parent / "runs" / "bench"
+WORK = Path(__file__).resolve().parent.parent / "runs" / "bench"
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
     )
     parser.add_argument("part", nargs="?", choices=("rows", "scale"), default="rows")
     part = parser.parse_args().part
-    path = HERE / "results.json"
+    path = Path(__file__).with_name("results.json")
     results = json.loads(path.read_text())
     WORK.mkdir(parents=True, exist_ok=True)
     if part == "rows":
@@ -37,10 +36,12 @@ def main() -> None:
             results["rows"].append(row)
     else:
         results |= {"scale_environment": environment(), "scale": scale.measure(WORK)}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
-    with replacing(HERE / "README.md") as temporary:
-        temporary.write_text(pages.page(results), encoding="utf-8")
+    for written, text in (
+        (path, json.dumps(results, indent=1) + "\n"),
+        (path.with_name("README.md"), pages.page(results)),
+    ):
+        with replacing(written) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -110,9 +110,9 @@ class Files(Dataset):
         return torch.from_numpy(np.load(self.paths[index])), torch.from_numpy(self.targets[index])
 
 
-def epoch(model: nn.Module, loader: DataLoader, window: int, learning_rate: float = 2e-3) -> int:
-    """One epoch of plain float32 training on batches of clips cut into windows; returns the number of clips."""
-    optimizer, clips = torch.optim.AdamW(model.parameters(), learning_rate), 0
+def epoch(model: nn.Module, loader: DataLoader, window: int, learning_rate: float = 2e-3) -> None:
+    """One epoch of plain float32 training on batches of clips cut into windows."""
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
     for waves, targets in loader:
         windows = waves.reshape(len(waves), -1, window)  # (clips, windows, window)
         logits = model(windows.flatten(0, 1))
@@ -124,5 +124,3 @@ def epoch(model: nn.Module, loader: DataLoader, window: int, learning_rate: floa
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        clips += len(waves)
-    return clips

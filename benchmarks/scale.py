@@ -31,16 +31,16 @@ def measure(work: Path, sizes: tuple[int, ...] = SIZES) -> list[dict]:
     for size in sizes:
         folder = work / f"scale-{size}"
         data = demo.ensure("nsynth", folder / "demo", scale=size / NOTES, seed=2)
-        clips = {name: len(list((data / f"nsynth-{name}" / "audio").iterdir())) for name in ("train", "valid", "test")}
-        notes, steps = sum(clips.values()), {}
-        # A training opens the pack first: what that costs is measured and taken off
-        for name, count in (("pack", notes), ("train", clips["train"]), ("open", notes)):
-            command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(data), str(folder), name]
-            steps[name] = watched(command, cwd=ROOT) | {"clips": count}
         held = data / "nsynth-train" / "audio"  # the largest folder; predict.py takes any folder of files
-        command = [sys.executable, "predict.py", "--task", "nsynth", "--data", str(held), "--out", f"{folder}/p.csv"]
-        steps["predict"] = watched(command, cwd=ROOT) | {"clips": clips["train"]}
-        found.append({"notes": notes, "steps": steps})
-        print(found[-1], flush=True)
+        train, notes = len(list(held.iterdir())), len(list(data.glob("*/audio/*")))
+        program = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(data), str(folder)]
+        predict = [sys.executable, "predict.py", "--task", "nsynth", "--data", str(held), "--out", f"{folder}/p.csv"]
+        # A training opens the pack first: what that costs is measured and taken off
+        steps = {
+            name: ([*program, name], clips) for name, clips in (("pack", notes), ("train", train), ("open", notes))
+        }
+        steps["predict"] = (predict, train)
+        measured = {name: watched(command, cwd=ROOT) | {"clips": clips} for name, (command, clips) in steps.items()}
+        found.append({"notes": notes, "steps": measured})
         shutil.rmtree(folder)
     return found

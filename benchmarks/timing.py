@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from contextlib import suppress
 
 import psutil
 
 PAUSE = 0.3  # seconds before a turn: OpenBLAS's threads spin on for a tenth after librosa, and would slow what follows
 
 
-def seconds_per_clip(work: Callable[[], int]) -> float:
-    """Wall-clock seconds of one call after a pause, divided by the number of clips it returns."""
+def seconds_per_clip(work: Callable[[], Sized]) -> float:
+    """Wall-clock seconds of one call after a pause, divided by the number of clips in what it returns."""
     time.sleep(PAUSE)
     started = time.perf_counter()
-    clips = work()
-    return (time.perf_counter() - started) / clips
+    made = work()
+    return (time.perf_counter() - started) / len(made)
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -26,10 +26,10 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values), "repeats": len(values)}
 
 
-def compare(ours: Callable[[], int], theirs: Callable[[], int], repeats: int = 5) -> dict[str, float]:
+def compare(ours: Callable[[], Sized], theirs: Callable[[], Sized], repeats: int = 5) -> dict[str, float]:
     """How many times faster `ours` is: after one call of each, the two run in turns, so that a busy moment meets both.
 
-    Both return how many clips they have done.
+    Both return something as long as the clips they have done.
     """
     ours(), theirs()
     pairs = [(seconds_per_clip(ours), seconds_per_clip(theirs)) for _ in range(repeats)]
@@ -44,25 +44,15 @@ def watched(command: list[str], **options) -> dict[str, float]:
 
     Pages of a memory-mapped file count as resident, yet the system takes them back when it needs room; what only the
     process itself can give back is "anonymous".
-
-    Raises
-    ------
-    subprocess.CalledProcessError
-        If it fails.
     """
     started, resident, anonymous = time.perf_counter(), 0, 0
-    with tempfile.TemporaryFile("w+") as said:  # a pipe that nobody reads fills up, and the process waits
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, **options)
-        watch = psutil.Process(process.pid)
-        while process.poll() is None:
-            try:
-                memory = watch.memory_info()
-            except psutil.Error:  # it has ended
-                break
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, **options)
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):  # it may have ended
+            memory = process.memory_info()
             resident, anonymous = max(resident, memory.rss), max(anonymous, memory.rss - memory.shared)
-            time.sleep(0.02)
-        if process.wait():
-            said.seek(0)
-            raise subprocess.CalledProcessError(process.returncode, command, said.read())
+        time.sleep(0.02)
     seconds = time.perf_counter() - started
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     return {"seconds": seconds, "resident_mib": resident / 2**20, "anonymous_mib": anonymous / 2**20}
