@@ -7,7 +7,6 @@ and are never changed; `helpers.experiment` and `bundle.study` write them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from helpers.tasks import TASKS, Task
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "report" / "results"
 BEGIN, END = "<!-- results: written by python -m bundle run --keep -->", "<!-- end of results -->"
-CLIPS = ("names", "groups", "targets")  # of the test split, beside the predictions
+CLIPS = ("names", "groups", "targets")  # of a test split, beside the predictions
 DIFFERENCE, FINAL = "difference: ", "final_epoch_"  # how notebooks call what is no score of a model's best epoch
 PAIRS = {  # two models, (A, B), of a difference B - A, by what notebooks call it
     "mel_cnn - raw audio": ("raw_cnn_256_256", "mel_cnn"),
@@ -42,50 +41,27 @@ with each other. Minutes are those of one training on one core of a busy machine
 
 @dataclass(frozen=True)
 class Score:
-    """One figure, and how it is written.
+    """One figure with its 95 % interval, drawn over groups (and seeds, where there are several); how it is written."""
 
-    Attributes
-    ----------
-    name : str
-        A key of `metrics.NAMES`; "" for a difference or what else was measured.
-    value, low, high : float
-        With its 95 % interval, drawn over groups (and seeds, where there are several).
-    n, groups : int
-        Test clips, and the groups they are of; groups 0 where unknown.
-    chance : float, optional
-        What the score is worth without listening; a difference has none.
-    deviation : float, optional
-        Over seeds.
-    seeds : int
-    shared : float, optional
-        Share of the test clips whose group was trained on, where it was measured.
-    """
-
-    name: str
+    name: str  # a key of `metrics.NAMES`, or what else was measured; "" for a difference, which has a sign
     value: float
     low: float
     high: float
-    n: int
-    groups: int = 0
-    chance: float | None = None
-    deviation: float | None = None
+    n: int  # test clips
+    chance: float | None = None  # what the score is worth without listening; a difference has none
+    deviation: float | None = None  # over seeds
     seeds: int = 1
-    shared: float | None = None
-
-    @property
-    def counted(self) -> bool:
-        """Whether it was counted, not estimated: it has no interval."""
-        return self.low == self.value == self.high
+    shared: float | None = None  # share of the test clips whose group was trained on, where it was measured
 
     @property
     def mean(self) -> str:
-        """ "0.713", with its deviation where there is one: "0.713 ± 0.012"."""
-        return f"{self.value:.3f}" + (f" ± {self.deviation:.3f}" if self.deviation is not None else "")
+        """ "0.713", "0.713 ± 0.012" where there is a deviation, or "+0.067"."""
+        return self._written(self.value) + (f" ± {self.deviation:.3f}" if self.deviation is not None else "")
 
     @property
     def interval(self) -> str:
-        """ "0.645–0.778"."""
-        return f"{self.low:.3f}–{self.high:.3f}"
+        """ "0.645–0.778", or "+0.021 to +0.113"."""
+        return ("–" if self.name else " to ").join((self._written(self.low), self._written(self.high)))
 
     @property
     def full(self) -> str:
@@ -93,47 +69,17 @@ class Score:
         return f"{self.mean} (95 % interval {self.interval})"
 
     @property
-    def signed(self) -> str:
-        """ "+0.067", "−0.054": of a difference."""
-        return signed(self.value)
-
-    @property
-    def signed_interval(self) -> str:
-        """ "+0.021 to +0.113"."""
-        return f"{signed(self.low)} to {signed(self.high)}"
-
-    @property
-    def signed_full(self) -> str:
-        """ "+0.067 (95 % interval +0.021 to +0.113)"."""
-        return f"{self.signed} (95 % interval {self.signed_interval})"
-
-    @property
-    def percent(self) -> str:
-        """ "71 %"."""
-        return f"{100 * self.value:.0f} %"
-
-    @property
-    def points(self) -> str:
-        """ "7": a difference in points of a hundred, without its sign."""
-        return f"{100 * abs(self.value):.0f}"
-
-    @property
     def sign(self) -> str:
         """What the interval of a difference says: "more", "less", or "unclear" where it holds zero."""
         return "more" if self.low > 0 else "less" if self.high < 0 else "unclear"
 
+    def _written(self, value: float) -> str:
+        return f"{value:.3f}" if self.name else signed(value)
+
 
 @dataclass(frozen=True)
-class Run:
-    """A notebook's results file.
-
-    Attributes
-    ----------
-    path : Path
-        `<task>-<data>/<notebook>.json`.
-    content : dict
-        All of it. `score`, `difference` and `curves` know how its metrics and curves are called.
-    """
+class File:
+    """A results file, `<task>-<data>/<name>.json`: all its content, and the arrays beside it."""
 
     path: Path
     content: dict
@@ -144,14 +90,28 @@ class Run:
         return TASKS[self.content["task"]]
 
     @property
-    def notebook(self) -> str:
-        """Such as "05_evaluation"."""
-        return self.content["notebook"]
-
-    @property
     def data(self) -> str:
         """ "demo", or the folder's name."""
         return self.content["data"]
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """CLIPS of the test split, with probabilities by model, or by "row NAME" of a study; {} where not saved."""
+        path = self.path.with_suffix(".npz")
+        if not path.is_file():
+            return {}
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+
+
+@dataclass(frozen=True)
+class Run(File):
+    """What a notebook found. Predictions are (clips, classes)."""
+
+    @property
+    def notebook(self) -> str:
+        """Such as "05_evaluation"."""
+        return self.content["notebook"]
 
     @property
     def chosen(self) -> str:
@@ -168,31 +128,26 @@ class Run:
         """Names of the weights that were scored."""
         return list(self.content["weights_digest"])
 
-    @cached_property
-    def predictions(self) -> dict[str, np.ndarray]:
-        """Arrays of the test clips: CLIPS, and probabilities (clips, classes) by model; {} where none were saved."""
-        return arrays(self.path.with_suffix(".npz"))
-
     def about(self, key: str) -> tuple[tuple[str, ...], str]:
         """What a metric of the file is: of which models (A, B of a difference B - A), and of what kind.
 
         The kind is a key of NAMES, DIFFERENCE, or what a notebook measured beside them, such as "calibration_error".
         """
         if key.startswith(DIFFERENCE):
-            return models_of(key), DIFFERENCE
+            label = key.removeprefix(DIFFERENCE)
+            second, _, first = label.partition(" - ")
+            return PAIRS.get(label, (first, second)), DIFFERENCE
         key = key.removeprefix(FINAL)
         for model in sorted(self.models, key=len, reverse=True):  # mel_cnn_nolog_top1 is not of mel_cnn
             if key.startswith(f"{model}_"):
                 return (model,), key.removeprefix(f"{model}_")
         return tuple(self.models[:1]), key
 
-    def score(self, model: str, name: str, final: bool = False) -> Score | None:
-        """A model's score of this name (a key of NAMES), at its best or its final epoch."""
-        key = f"{FINAL}{name}" if final else f"{model}_{name}"
-        found = self.content["metrics"].get(key)
-        if found is None and not final and self.models == [model]:  # the only model's stand without its name
-            found = self.content["metrics"].get(name)
-        return score_of(found, name, self.predictions.get("groups", ()))
+    def score(self, model: str, name: str) -> Score | None:
+        """A model's score of this name (a key of NAMES), at the epoch whose weights are kept."""
+        metrics = self.content["metrics"]
+        alone = metrics.get(name) if self.models == [model] else None  # the only model's stand without its name
+        return score_of(metrics.get(f"{model}_{name}", alone), name)
 
     def scores(self, model: str) -> dict[str, Score]:
         """All scores of a model: the headline first, then the second, then the others."""
@@ -213,13 +168,10 @@ class Run:
         """The model with the highest headline score."""
         return self.ranked[0]
 
-    def differences(self) -> dict[tuple[str, str], Score]:
-        """Differences B - A of the headline metric, by (A, B)."""
-        return {
-            models_of(name): score_of(value, "", self.predictions.get("groups", ()))
-            for name, value in self.content["metrics"].items()
-            if name.startswith(DIFFERENCE)
-        }
+    def difference(self, model: str, over: str) -> Score | None:
+        """How far a model's headline score lies above another's, on the same clips."""
+        found = {self.about(key): value for key, value in self.content["metrics"].items()}
+        return score_of(found.get(((over, model), DIFFERENCE)), "")
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Curves of training by model; of a single model they stand without its name in the file."""
@@ -234,21 +186,10 @@ class Row:
     name: str
     content: dict
     task: Task
-    groups: int
-
-    @property
-    def title(self) -> str:
-        """As it is called in prose."""
-        return network(self.name).title if network(self.name) else self.name.replace("_", " ")
-
-    @property
-    def short(self) -> str:
-        """As it is called on axes and in narrow tables."""
-        return network(self.name).short if network(self.name) else self.name.replace("_", " ")
 
     def score(self, name: str) -> Score | None:
         """Mean over seeds of a score, with their deviation."""
-        return score_of(self.content["metrics"].get(name), name, self.groups)
+        return score_of(self.content["metrics"].get(name), name)
 
     @property
     def headline(self) -> Score:
@@ -258,15 +199,12 @@ class Row:
     @property
     def difference(self) -> Score | None:
         """From the baseline, on the same clips and seeds; the baseline has none."""
-        return score_of(self.content.get("difference"), "", self.groups)
+        return score_of(self.content.get("difference"), "")
 
 
 @dataclass(frozen=True)
-class Study:
-    """A study's file: one question, several rows of trainings."""
-
-    path: Path
-    content: dict
+class Study(File):
+    """One question, several rows of trainings. Predictions are (seeds, clips, classes)."""
 
     @property
     def name(self) -> str:
@@ -274,25 +212,9 @@ class Study:
         return self.content["study"]
 
     @property
-    def task(self) -> Task:
-        """What was learned."""
-        return TASKS[self.content["task"]]
-
-    @property
-    def data(self) -> str:
-        """ "demo", or the folder's name."""
-        return self.content["data"]
-
-    @cached_property
-    def predictions(self) -> dict[str, np.ndarray]:
-        """CLIPS, and "row NAME": probabilities (seeds, clips, classes)."""
-        return arrays(self.path.with_suffix(".npz"))
-
-    @cached_property
     def rows(self) -> dict[str, Row]:
         """By name, in the order of the study."""
-        groups = counted(self.predictions.get("groups", ()))
-        return {name: Row(name, row, self.task, groups) for name, row in self.content["rows"].items()}
+        return {name: Row(name, row, self.task) for name, row in self.content["rows"].items()}
 
     @property
     def baseline(self) -> Row:
@@ -305,108 +227,64 @@ class Study:
         return self.baseline.headline.seeds
 
     @property
-    def clips(self) -> int:
-        """In the test split."""
-        return self.baseline.headline.n
-
-    @property
     def epochs(self) -> list[int]:
         """Of a training; several where rows differ."""
         return sorted({row.content["settings"]["epochs"] for row in self.rows.values()})
 
-    @property
-    def settings(self) -> dict:
-        """Those of the baseline."""
-        return self.baseline.content["settings"]
-
-    @property
-    def best(self) -> Row:
-        """The row with the highest headline score."""
-        return max(self.rows.values(), key=lambda row: row.headline.value)
-
-    def share(self, row: str) -> str:
-        """ "+8.2 %": a row's difference as a share of the baseline's score."""
-        share = self.rows[row].difference.value / self.baseline.headline.value
-        return f"{share:+.1%}".replace("-", "−").replace("%", " %")
-
-    def changed(self, sign: str) -> list[Row]:
-        """Rows whose difference from the baseline is "more", "less" or "unclear"."""
-        return [row for row in self.rows.values() if row.difference and row.difference.sign == sign]
+    def changed(self, sign: str) -> list[str]:
+        """Names of the rows whose difference from the baseline is "more", "less" or "unclear"."""
+        return [name for name, row in self.rows.items() if row.difference and row.difference.sign == sign]
 
 
 @dataclass(frozen=True)
 class Results:
-    """All files of a results folder.
-
-    Attributes
-    ----------
-    folder : Path
-        With a folder <task>-<data> for each data set.
-    runs : dict
-        By the folder's name, then by notebook ("05_evaluation").
-    studies : dict
-        By the folder's name, then by study ("networks").
-    searches : dict
-        Content of the files of `tuning.search`, by the folder's name, then by model ("mel_cnn").
-    """
+    """All files of a results folder, by the name of the folder <task>-<data> that they are in, then by their own."""
 
     folder: Path
-    runs: dict[str, dict[str, Run]]
-    studies: dict[str, dict[str, Study]]
-    searches: dict[str, dict[str, dict]]
-
-    def evaluated(self) -> Iterator[Run]:
-        """What the README shows: each 05_evaluation, and 04_mel_cnn of a choice of classes (05 has the rest)."""
-        for runs in self.runs.values():
-            if "05_evaluation" in runs:
-                yield runs["05_evaluation"]
-        for runs in self.runs.values():
-            if "04_mel_cnn" in runs and runs["04_mel_cnn"].chosen:
-                yield runs["04_mel_cnn"]
+    runs: dict[str, dict[str, Run]]  # by notebook ("05_evaluation")
+    studies: dict[str, dict[str, Study]]  # "networks"
+    searches: dict[str, dict[str, dict]]  # by model ("mel_cnn"): content of the files of `tuning.search`
 
     def studies_of(self, run: Run) -> dict[str, Study]:
         """The studies of a run's task and data; of a choice of classes there are none."""
         return {} if run.chosen else self.studies.get(f"{run.task.name}-{run.data}", {})
 
+    def evaluated(self) -> list[Run]:
+        """What the README shows: each 05_evaluation, and 04_mel_cnn of a choice of classes (05 has the rest).
+
+        Where there is none, a FileNotFoundError says so.
+        """
+        whole = [runs["05_evaluation"] for runs in self.runs.values() if "05_evaluation" in runs]
+        parts = [runs["04_mel_cnn"] for runs in self.runs.values() if "04_mel_cnn" in runs]
+        if found := [*whole, *(run for run in parts if run.chosen)]:
+            return found
+        raise FileNotFoundError(
+            f"{self.folder}: no results, expected <task>-<data>/05_evaluation.json. "
+            "Make them: python -m bundle run --keep."
+        )
+
     def main(self) -> dict[str, str]:
         """The folder of each evaluated task: of several data sets the one that is not rendered.
 
-        Raises
-        ------
-        FileNotFoundError
-            If no task was evaluated.
-        ValueError
-            If two data sets that are not rendered were.
+        A FileNotFoundError says that no task was evaluated, a ValueError that two such data sets were.
         """
         found = {}
-        for task in TASKS:
-            there = [
-                name for name, runs in self.runs.items() if name.startswith(f"{task}-") and "05_evaluation" in runs
-            ]
-            chosen = [name for name in there if name != f"{task}-demo"] or there
+        for run in self.evaluated():
+            if run.notebook == "05_evaluation":
+                found.setdefault(run.task.name, {})[run.path.parent.name] = run.data
+        for task, there in found.items():
+            chosen = [folder for folder, data in there.items() if data != "demo"] or list(there)
             if len(chosen) > 1:
                 raise ValueError(
                     f"{self.folder}: results of {', '.join(chosen)}, expected one data set for {task}. "
                     "Move the others away."
                 )
-            if chosen:
-                found[task] = chosen[0]
-        if not found:
-            raise FileNotFoundError(f"{self.folder}: no results, expected <task>-<data>/05_evaluation.json. {MEND}")
+            found[task] = chosen[0]
         return found
 
 
-MEND = "Make them: python -m bundle run --keep."
-
-
 def read(folder: Path = RESULTS) -> Results:
-    """Read a results folder.
-
-    Raises
-    ------
-    ValueError
-        If a file is broken; the message names it.
-    """
+    """Read a results folder; a ValueError names a file that is broken."""
     runs, studies, searches = {}, {}, {}
     for path in sorted(folder.glob("*/*.json")):
         kind, name = path.parent.name, path.stem
@@ -427,40 +305,24 @@ def load(path: Path) -> dict:
         raise ValueError(f"{path}: not a results file ({error}). Get it again, or make it again.") from error
 
 
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an `.npz` file, {} where there is none."""
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def score_of(found: dict | None, name: str, groups=0) -> Score | None:
-    """A figure as it stands in a file; `groups` are the test clips', or their number."""
-    if not found:
-        return None
-    known = {key: found.get(key) for key in ("chance", "deviation", "shared")}
-    count = groups if isinstance(groups, int) else counted(groups)
-    return Score(
-        name, found["value"], found["low"], found["high"], found["n"], count, seeds=found.get("seeds", 1), **known
-    )
-
-
-def counted(groups) -> int:
-    """How many groups these clips are of; 0 where none is known."""
-    return len(set(np.asarray(groups).tolist()) - {""})
-
-
-def models_of(name: str) -> tuple[str, str]:
-    """The two models (A, B) of a metric "difference: B - A"."""
-    label = name.removeprefix(DIFFERENCE)
-    second, _, first = label.partition(" - ")
-    return PAIRS.get(label, (first, second))
+def score_of(found: dict | None, name: str) -> Score | None:
+    """A figure as it stands in a file."""
+    return Score(name, **found) if found else None
 
 
 def network(name: str):
     """The entry of `models.NETWORKS`, also for a study's "raw_cnn"; None for what is not in it."""
     return NETWORKS.get("raw_cnn_256_256" if name == "raw_cnn" else name)
+
+
+def title(name: str) -> str:
+    """A model or a study's row in prose."""
+    return network(name).title if network(name) else name.replace("_", " ")
+
+
+def short(name: str) -> str:
+    """A model or a study's row on axes and in narrow tables."""
+    return network(name).short if network(name) else name.replace("_", " ")
 
 
 def signed(value: float) -> str:
@@ -474,13 +336,7 @@ def named(data: str) -> str:
 
 
 def readme_table(results: Results) -> str:
-    """Markdown table of every model on its test split.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are no results.
-    """
+    """Markdown table of every model on its test split; a FileNotFoundError where there are no results."""
     rows = [
         "| task | data | model | headline score (95 % interval), chance | second score | n |",
         "|---|---|---|---|---|---|",
@@ -492,11 +348,8 @@ def readme_table(results: Results) -> str:
                 f"{NAMES[s.name].cell} {s.value:.3f} ({s.low:.3f} – {s.high:.3f}), {s.chance:.3f}"
                 for s in run.scores(model).values()
             ]
-            title = f"{run.task.name} {run.chosen}".strip()
-            count = run.headline(model).n
-            rows.append(f"| {title} | {data} | {model} | {cells[0]} | {', '.join(cells[1:]) or '–'} | {count} |")
-    if len(rows) == 2:
-        raise FileNotFoundError(f"{results.folder}: no results, expected <task>-<data>/05_evaluation.json. {MEND}")
+            task, count = f"{run.task.name} {run.chosen}".strip(), run.headline(model).n
+            rows.append(f"| {task} | {data} | {model} | {cells[0]} | {', '.join(cells[1:]) or '–'} | {count} |")
     return "\n".join(rows)
 
 
@@ -536,7 +389,10 @@ def with_table(readme: str, markdown: str) -> str:
 def update_readme(bundle: Path = ROOT) -> None:
     """Write the table into README.md, and the studies' into report/results/README.md."""
     path, results = bundle / "README.md", read(bundle / "report" / "results")
-    with replacing(path) as temporary:
-        temporary.write_text(with_table(path.read_text(encoding="utf-8"), readme_table(results)), encoding="utf-8")
-    with replacing(results.folder / "README.md") as temporary:
-        temporary.write_text(studies_page(results), encoding="utf-8")
+    texts = {
+        path: with_table(path.read_text(encoding="utf-8"), readme_table(results)),
+        results.folder / "README.md": studies_page(results),
+    }
+    for path, text in texts.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")

@@ -12,36 +12,24 @@ from pypdf.generic import DictionaryObject
 OVERFULL = 5.0  # points by which a line or page may run over before a reader sees it
 OVER = re.compile(r"^Overfull \\[hv]box \((\d+\.?\d*)pt too (?:wide|high)\).*", re.MULTILINE)
 UNDEFINED = re.compile(r"(?:Reference|Citation) [`'](.+?)'.*undefined")
-FILE_MISSING = re.compile(r"(?:LaTeX Error: |! )File `(.+?)' not found")
 FAILED = re.compile(r"^(?:.+?:\d+: |! ).+", re.MULTILINE)
 HEADING = re.compile(r"^\s*(?:\d+\s*)?references\s*$", re.IGNORECASE | re.MULTILINE)
 TOP = 60  # letters above a heading that still stands at the top of its page: running head and page number
 
 
-def problems(pdf: Path, pages: tuple[int, int], without_references: bool = False) -> Iterator[str]:
-    """What is wrong with a PDF, in words: number of pages, fonts that are not embedded, open references.
-
-    Parameters
-    ----------
-    pdf : Path
-    pages : tuple of int
-        Fewest and most pages allowed.
-    without_references : bool
-        Count only the pages before the list of references.
-    """
-    reader = PdfReader(pdf)
-    texts = [page.extract_text() for page in reader.pages]
+def problems(pdf: Path, fewest: int, most: int, without_references: bool) -> Iterator[str]:
+    """What is wrong with a PDF, in words: number of pages, open references, fonts that are not embedded."""
+    pages = PdfReader(pdf).pages
+    texts = [page.extract_text() for page in pages]
     count = body_pages(texts) if without_references else len(texts)
-    what = "pages before the references" if without_references else "pages"
-    if not pages[0] <= count <= pages[1]:
-        mend = "Shorten the text or its figures." if count > pages[1] else "Write more."
-        yield f"{count} {what}, expected {pages[0]} to {pages[1]}. {mend}"
-    for number, text in enumerate(texts, 1):
-        if "??" in text:
-            around = text[max(text.index("??") - 40, 0) : text.index("??") + 20].replace("\n", " ")
-            yield f"page {number}: an open reference prints ??, near '{around.strip()}'."
-    for number, page in enumerate(reader.pages, 1):
-        if loose := sorted(set(_not_embedded(page.get("/Resources")))):
+    if not fewest <= count <= most:
+        mend = "Shorten the text or its figures." if count > most else "Write more."
+        what = "pages before the references" if without_references else "pages"
+        yield f"{count} {what}, expected {fewest} to {most}. {mend}"
+    for number, (page, text) in enumerate(zip(pages, texts, strict=True), 1):
+        if found := re.search(r".{0,40}\?\?.{0,20}", text):
+            yield f"page {number}: an open reference prints ??, near '{found[0].strip()}'."
+        if loose := sorted(set(loose_fonts(page["/Resources"]))):
             yield f"page {number}: fonts not embedded: {', '.join(loose)}. Draw the figure again with embedded fonts."
 
 
@@ -53,23 +41,22 @@ def body_pages(texts: list[str]) -> int:
     return len(texts)
 
 
-def _not_embedded(resources, seen: set | None = None) -> Iterator[str]:
+def loose_fonts(resources: DictionaryObject) -> Iterator[str]:
     """Names of fonts without a file in a page's resources, and in those of the figures on it."""
-    seen = set() if seen is None else seen
-    resources = resources.get_object() if resources is not None else DictionaryObject()
-    if id(resources) in seen:
-        return
-    seen.add(id(resources))
-    for name, reference in (resources.get("/Font") or DictionaryObject()).get_object().items():
-        font = reference.get_object()
-        if font.get("/Subtype") == "/Type3":
-            continue  # its glyphs are drawn in the file itself
-        inner = font["/DescendantFonts"].get_object()[0].get_object() if "/DescendantFonts" in font else font
-        descriptor = (inner.get("/FontDescriptor") or DictionaryObject()).get_object()
-        if not {"/FontFile", "/FontFile2", "/FontFile3"} & set(descriptor):
-            yield str(font.get("/BaseFont", name)).lstrip("/")
-    for reference in (resources.get("/XObject") or DictionaryObject()).get_object().values():
-        yield from _not_embedded(reference.get_object().get("/Resources"), seen)
+
+    def entries(of: DictionaryObject, name: str) -> list:
+        found = of[name] if name in of else {}
+        return [found[key] for key in found]  # by [], which follows references
+
+    for font in entries(resources, "/Font"):
+        inner = font["/DescendantFonts"][0].get_object() if "/DescendantFonts" in font else font
+        described = inner["/FontDescriptor"] if "/FontDescriptor" in inner else {}
+        # The glyphs of a Type 3 font are drawn in the PDF itself
+        if font["/Subtype"] != "/Type3" and not {"/FontFile", "/FontFile2", "/FontFile3"} & set(described):
+            yield font["/BaseFont"].lstrip("/")
+    for figure in entries(resources, "/XObject"):
+        if "/Resources" in figure:
+            yield from loose_fonts(figure["/Resources"])
 
 
 def log_problems(log: str) -> Iterator[str]:
@@ -79,11 +66,3 @@ def log_problems(log: str) -> Iterator[str]:
             yield f"a box is {found[1]} pt too large, at most {OVERFULL:g} pt are allowed: {found[0]}"
     for name in sorted(set(UNDEFINED.findall(log))):
         yield f"'{name}' is referred to or cited, and is not there."
-
-
-def why_failed(log: str) -> str:
-    """Why LaTeX stopped, from its log."""
-    if missing := FILE_MISSING.search(log):
-        return f"LaTeX does not find the file {missing[1]}"
-    found = FAILED.search(log)
-    return found[0] if found else "LaTeX stopped without saying why"

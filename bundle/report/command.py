@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,30 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = "latexmk texlive-latex-extra texlive-publishers texlive-fonts-recommended lmodern"
 SHARED = ("reproducible.tex", "references.bib")
 STYLES = (".sty", ".cls", ".bst")  # files beside a template that LaTeX reads
-
-
-@dataclass(frozen=True)
-class Document:
-    """A folder report/<name> with <name>.tex.j2 in it.
-
-    Attributes
-    ----------
-    pages : tuple of int
-        Fewest and most pages allowed.
-    without_references : bool
-        Whether only the pages before the list of references count.
-    """
-
-    pages: tuple[int, int]
-    without_references: bool = False
-
-
-DOCUMENTS = {
-    "ieee": Document((4, 5)),
-    "neurips": Document((4, 6), without_references=True),
-    "slides": Document((8, 12)),
-    "onepage": Document((2, 3)),
-}
+# Written in report/<name>/<name>.tex.j2: fewest and most pages; whether only those before the references count
+DOCUMENTS = {"ieee": (4, 5, False), "neurips": (4, 6, True), "slides": (8, 12, False), "onepage": (2, 3, False)}
 
 
 def add_arguments(verbs) -> None:
@@ -59,56 +36,46 @@ def add_arguments(verbs) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Build what is asked for; 0 when all checks passed, 1 when one is refused, 2 when there is nothing to read."""
-    from bundle.report import authors as report_authors
+    from bundle.report import authors
     from bundle.results import read
 
-    names = list(DOCUMENTS) if options.document == "all" else [options.document]
-    names = [name for name in names if template(name).is_file()]
     try:
-        team = report_authors.read(ROOT / "report" / "authors.toml")
+        team = authors.read(ROOT / "report" / "authors.toml")
         results = read(options.results)
         results.main()
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     failed = False
-    for name in names:
+    for name in DOCUMENTS if options.document == "all" else [options.document]:
+        target = options.out / name / f"{name}.pdf"
         try:
-            made, wrong = build(write(name, results, team, options.out), options.out / name / f"{name}.pdf")
+            wrong = build(write(name, results, team, options.out), target)
         except (OSError, ValueError) as error:
-            made, wrong = None, [str(error)]
-        failed |= bool(wrong)
+            wrong = [str(error)]
         for line in wrong:
             print(f"REFUSED {name}: {line}")
         if not wrong:
-            print(f"{name}: {made}")
-    if open_lines := report_authors.placeholders(team):
-        print(f"report/authors.toml still holds placeholders: {'; '.join(open_lines)}")
-    return 1 if failed else 0
-
-
-def template(name: str) -> Path:
-    """Where a document is written."""
-    return ROOT / "report" / name / f"{name}.tex.j2"
+            print(f"{name}: {target}")
+        failed |= bool(wrong)
+    if left := authors.placeholders(team):
+        print(f"report/authors.toml still holds placeholders: {'; '.join(left)}")
+    return int(failed)
 
 
 def write(name: str, results: Results, team: dict, out: Path) -> Path:
     """Write a document's LaTeX with all that it reads, figures and styles, into a folder of its own; its main file.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If it shows something that the results lack; the message says what, and what brings it.
+    A FileNotFoundError or ValueError says what the results lack, and what brings it.
     """
     from bundle.report import figures, templates
     from bundle.report.findings import Findings
 
-    folder = out / "generated" / name
+    folder, source = out / "generated" / name, ROOT / "report" / name / f"{name}.tex.j2"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    source = template(name)
     styles = [path for path in source.parent.iterdir() if path.suffix in STYLES]
-    for path in (*styles, *(source.parents[1] / shared for shared in SHARED)):
+    for path in (*styles, *(ROOT / "report" / shared for shared in SHARED)):
         shutil.copyfile(path, folder / path.name)
     tasks = {task: Findings(results, found) for task, found in results.main().items()}
     gallery = figures.Gallery(folder, ROOT / "figures")
@@ -118,36 +85,28 @@ def write(name: str, results: Results, team: dict, out: Path) -> Path:
     return main
 
 
-def build(main: Path, target: Path) -> tuple[Path, list[str]]:
-    """Run LaTeX, check what comes out, and put it into its place when nothing is wrong.
-
-    Returns `target` and what is wrong; when something is, the PDF that was there stays.
-    """
+def build(main: Path, target: Path) -> list[str]:
+    """Run LaTeX, check what comes out, and put it into its place, or say what is wrong; then the PDF there stays."""
     from bundle.report import check
     from helpers.files import replacing
 
+    install = f"Install: sudo apt install {PACKAGES}."
     if not shutil.which("latexmk"):
-        why_not = f"LaTeX is not installed (no latexmk). Install: sudo apt install {PACKAGES}."
-        return target, [f"{why_not} Or build {main} elsewhere: its folder holds all that it reads."]
+        return [f"LaTeX is not installed (no latexmk). {install} Or build {main} elsewhere: all it reads is there."]
     # No personal latexmkrc; unbroken log lines; a fixed date: the same sources give the same bytes
     environment = os.environ | {"max_print_line": "1000", "SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}
     latexmk = ["latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-file-line-error", "-halt-on-error"]
     done = subprocess.run([*latexmk, main.name], cwd=main.parent, env=environment, capture_output=True)
     path, made = main.with_suffix(".log"), main.with_suffix(".pdf")
     log = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else done.stdout.decode(errors="replace")
-    if done.returncode or not made.is_file():
-        wrong = [why(check.why_failed(log))]
+    if done.returncode:
+        why = check.FAILED.search(log)
+        wrong = [f"{why[0] if why else 'LaTeX stopped'}. For a file that is not found: {install}"]
     else:
-        document = DOCUMENTS[main.stem]
-        wrong = [*check.log_problems(log), *check.problems(made, document.pages, document.without_references)]
+        wrong = [*check.log_problems(log), *check.problems(made, *DOCUMENTS[main.stem])]
     if wrong:
-        return target, [*wrong, f"the log: {path}"]
+        return [*wrong, f"the log: {path}"]
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
         shutil.copyfile(made, temporary)
-    return target, []
-
-
-def why(message: str) -> str:
-    """What LaTeX says, with what to do about a package it does not find."""
-    return f"{message}. Install: sudo apt install {PACKAGES}" if message.endswith(STYLES) else message
+    return []

@@ -1,29 +1,18 @@
-"""What documents say of one task's results beyond its scores. Nothing is worked out before a document asks for it."""
+"""What documents say of one task's results beyond its scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from bundle.results import Results, Row, Run, Score, Study, named
+from bundle.results import Results, Score, Study, named
 from helpers import features, metrics
-from helpers.models import NETWORKS
-from helpers.tasks import Task
 
 SHOWN = 3  # labels of an example and worst classes that are named
 NEAR = 0.05  # a score within this of chance has not begun to rise
 OVERFITS, EVEN = 1.05, 1.01  # final validation loss over its lowest: above the first it has risen, below it has not
-
-
-class Class(NamedTuple):
-    """A class or tag, its score in the results file, and its test clips."""
-
-    name: str
-    value: float
-    clips: int
 
 
 class Cell(NamedTuple):
@@ -35,209 +24,35 @@ class Cell(NamedTuple):
     clips: int
 
 
-class Example(NamedTuple):
-    """A test clip: what it is, what the mel network says, and how many of as many labels as are true are right."""
-
-    name: str
-    truth: str
-    said: str
-    true: int
-    hits: int
-
-
-@dataclass(frozen=True)
-class Training:
-    """The curves of one training, and what its scores are worth without listening."""
-
-    lines: dict[str, list[float]]
-    chance: float
-
-    @property
-    def epochs(self) -> int:
-        """How many there were."""
-        return len(self.lines["epoch_valid_loss"])
-
-    @property
-    def best_epoch(self) -> int:
-        """With the best validation score."""
-        return 1 + int(np.argmax(self.lines["epoch_valid_score"]))
-
-    @property
-    def lowest_epoch(self) -> int:
-        """With the lowest validation loss."""
-        return 1 + int(np.argmin(self.lines["epoch_valid_loss"]))
-
-    @property
-    def lowest_loss(self) -> float:
-        """The lowest validation loss."""
-        return min(self.lines["epoch_valid_loss"])
-
-    def last(self, name: str) -> float:
-        """Where a curve ends: "train_loss", "valid_score"."""
-        return self.lines[f"epoch_{name}"][-1]
-
-    @property
-    def slow(self) -> int | None:
-        """Epochs that the validation score stays near chance; None where it is no more than two."""
-        scores = self.lines["epoch_valid_score"]
-        first = next((epoch for epoch, score in enumerate(scores) if score > self.chance + NEAR), len(scores))
-        return first if first > 2 else None
-
-    @property
-    def sign(self) -> str:
-        """Whether the validation loss has risen again at the end: "more"; "less" where it has not, else "unclear"."""
-        rise = self.last("valid_loss") / self.lowest_loss
-        return "more" if rise > OVERFITS else "less" if rise < EVEN else "unclear"
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Confusion matrix of one model, and what is read off it."""
-
-    counts: np.ndarray
-    labels: list[str]
-
-    @property
-    def wrong(self) -> int:
-        """Clips that were taken for something else."""
-        return int(self.counts.sum() - self.counts.trace())
-
-    @property
-    def mistakes(self) -> list[Cell]:
-        """The most frequent first."""
-        wrong = self.counts - np.diag(self.counts.diagonal())
-        places = (np.unravel_index(flat, wrong.shape) for flat in np.argsort(-wrong, axis=None, kind="stable"))
-        return [
-            Cell(self.labels[true], self.labels[said], int(wrong[true, said]), int(self.counts[true].sum()))
-            for true, said in places
-            if wrong[true, said]
-        ]
-
-    @property
-    def recalls(self) -> list[Cell]:
-        """How many clips of each class were rightly taken for it; classes without clips are left out."""
-        found = zip(
-            self.labels, self.labels, self.counts.diagonal().tolist(), self.counts.sum(axis=1).tolist(), strict=True
-        )
-        return [Cell(*one) for one in found if one[3]]
-
-    @property
-    def hardest(self) -> Cell:
-        """The class with the lowest recall."""
-        return min(self.recalls, key=lambda one: one.count / one.clips)
-
-    @property
-    def easiest(self) -> Cell:
-        """The class with the highest recall."""
-        return max(self.recalls, key=lambda one: one.count / one.clips)
-
-
-@dataclass(frozen=True)
 class Findings:
-    """Results of one task on one data set.
+    """Results of one task on one data set, in the folder of that name ("nsynth-demo").
 
-    Attributes
-    ----------
-    results : Results
-    folder : str
-        Of the results and of the figures: "nsynth-demo".
+    `runs` by notebook, `studies` by name and `searches` by kind of model are those of the folder; `run` is the
+    evaluation of all saved weights. Nothing is worked out before a document asks for it.
     """
 
-    results: Results
-    folder: str
-
-    @property
-    def runs(self) -> dict[str, Run]:
-        """By notebook."""
-        return self.results.runs[self.folder]
-
-    @property
-    def run(self) -> Run:
-        """The evaluation of all saved weights."""
-        return self.runs["05_evaluation"]
-
-    @property
-    def task(self) -> Task:
-        """What was learned."""
-        return self.run.task
-
-    @property
-    def data(self) -> str:
-        """The data set in prose."""
-        return named(self.run.data)
-
-    @property
-    def demo(self) -> bool:
-        """Whether the data are rendered."""
-        return self.run.data == "demo"
-
-    @property
-    def seconds(self) -> float:
-        """Length of a clip."""
-        return self.task.clip_samples / self.task.rate
-
-    @property
-    def khz(self) -> float:
-        """Sampling rate."""
-        return self.task.rate / 1000
-
-    @property
-    def clips(self) -> dict[str, int]:
-        """By split."""
-        return self.run.content["clips"]
-
-    @property
-    def models(self) -> list[str]:
-        """Those that were evaluated, in the order of tables."""
-        return [model for model in NETWORKS if model in self.run.models]
-
-    @property
-    def costs(self) -> dict[str, dict]:
-        """By model."""
-        return self.run.content["costs"]
-
-    @property
-    def studies(self) -> dict[str, Study]:
-        """By name; one that was not run is not there."""
-        return self.results.studies.get(self.folder, {})
-
-    @property
-    def searches(self) -> dict[str, dict]:
-        """By kind of model."""
-        return self.results.searches.get(self.folder, {})
+    def __init__(self, results: Results, folder: str):
+        self.folder = folder
+        self.runs = results.runs[folder]
+        self.studies, self.searches = results.studies.get(folder, {}), results.searches.get(folder, {})
+        self.run = self.runs["05_evaluation"]
+        self.task, self.data, self.demo = self.run.task, named(self.run.data), self.run.data == "demo"
+        self.seconds, self.khz = self.task.clip_samples / self.task.rate, self.task.rate / 1000
+        self.clips, self.costs = self.run.content["clips"], self.run.content["costs"]  # by split; by model
 
     @property
     def chance(self) -> float:
         """What the headline score is worth without listening."""
         return self.run.headline("mel_cnn").chance
 
-    def second(self, model: str) -> Score | None:
-        """A model's score beside the headline."""
-        return self.run.score(model, self.task.second)
-
     def gain(self, model: str, over: str) -> Score | None:
         """Difference of the headline score from another model's, on the same clips."""
-        for notebook in ("05_evaluation", "04_mel_cnn"):
-            if notebook in self.runs and (found := self.runs[notebook].differences().get((over, model))):
-                return found
-        return None
+        runs = [self.runs[notebook] for notebook in ("05_evaluation", "04_mel_cnn") if notebook in self.runs]
+        return next((found for run in runs if (found := run.difference(model, over))), None)
 
-    def training(self, model: str) -> Training | None:
-        """The training of a network of notebook 04."""
-        lines = self.runs["04_mel_cnn"].curves().get(model) if "04_mel_cnn" in self.runs else None
-        return Training(lines, self.chance) if lines else None
-
-    def baseline(self, split: str) -> Score | None:
-        """The SVM's score in notebook 02, by how clips were dealt: "random_split", "groups_apart"."""
-        return self.runs["02_baseline_svm"].score(split, self.task.headline) if "02_baseline_svm" in self.runs else None
-
-    @property
-    def pair(self) -> Run | None:
-        """The networks for two classes alone."""
-        runs = (
-            runs.get("04_mel_cnn") for name, runs in self.results.runs.items() if name.startswith(f"{self.folder}-")
-        )
-        return next((run for run in runs if run and len(run.labels) == 2), None)
+    def training(self, model: str) -> dict:
+        """What the curves of a network of notebook 04 say, see `training`."""
+        return training(self.runs["04_mel_cnn"].curves()[model], self.chance)
 
     @property
     def lengths(self) -> dict[float, float]:
@@ -250,31 +65,41 @@ class Findings:
         return features.pooled(np.zeros((1, self.task.clip_samples), dtype=np.float32), self.task).shape[1]
 
     @property
-    def classes(self) -> list[Class]:
-        """From the worst to the best for the mel network, those with test clips; of equal ones, the larger first."""
-        found = [Class(name.replace("_", " "), *values) for name, values in self.run.content["per_class"].items()]
-        return sorted(found, key=lambda one: (one.value, -one.clips))
-
-    @property
-    def best_classes(self) -> list[Class]:
-        """From the best to the worst; of equal ones, the larger first."""
-        return sorted(self.classes, key=lambda one: -one.value)
+    def classes(self) -> list[dict]:
+        """Those with test clips, from the worst to the best for the mel network; of equal ones, the larger first."""
+        found = [
+            {"name": name.replace("_", " "), "value": value, "clips": clips}
+            for name, (value, clips) in self.run.content["per_class"].items()
+        ]
+        return sorted(found, key=lambda one: (one["value"], -one["clips"]))
 
     @property
     def absent(self) -> list[str]:
         """Of the worst classes, tags for what is not there, in quotes."""
-        return [f"‘{one.name}’" for one in self.classes[:SHOWN] if one.name.startswith("no ")]
+        return [f"‘{one['name']}’" for one in self.classes[:SHOWN] if one["name"].startswith("no ")]
 
     @property
     def untested(self) -> list[str]:
         """Classes without test clips."""
-        known = {one.name for one in self.classes}
+        known = {one["name"] for one in self.classes}
         return [label for label in self.run.labels if label not in known]
 
-    def confusion(self, model: str) -> Confusion:
-        """Of the test clips, where each has one label."""
-        stored = self.run.predictions
-        return Confusion(metrics.confusion(stored[model], stored["targets"]), self.run.labels)
+    def confusion(self, model: str) -> dict:
+        """How many clips are "wrong", the most frequent "mistakes", and the class that is "easiest" and "hardest"."""
+        labels, stored = self.run.labels, self.run.predictions
+        cells = [
+            Cell(true, said, int(count), int(row.sum()))
+            for true, row in zip(labels, metrics.confusion(stored[model], stored["targets"]), strict=True)
+            for said, count in zip(labels, row, strict=True)
+        ]
+        mistakes = [one for one in cells if one.true != one.said and one.count]
+        recalls = [one for one in cells if one.true == one.said and one.clips]
+        return {
+            "wrong": sum(one.count for one in mistakes),
+            "mistakes": sorted(mistakes, key=lambda one: -one.count),
+            "easiest": max(recalls, key=lambda one: one.count / one.clips),
+            "hardest": min(recalls, key=lambda one: one.count / one.clips),
+        }
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -293,24 +118,50 @@ class Findings:
         return (order[wrong, 1] == stored["targets"][wrong]).mean() if wrong.any() else None
 
     @cached_property
-    def examples(self) -> dict[str, Example]:
-        """The clips that the evaluation shows, "good", "bad 1" and "bad 2"."""
+    def examples(self) -> dict[str, dict]:
+        """The clips that the evaluation shows: "good", "bad 1" and "bad 2".
+
+        Each has its "name", its "truth" and what the mel network "said"; and of as many of the likeliest labels as are
+        "true", how many are "hits".
+        """
         stored, labels, found = self.run.predictions, self.run.labels, {}
-        names, many = list(stored["names"]), self.task.multi_label
         for word, name in self.run.content["examples"].items():
-            clip = names.index(name)
+            clip = list(stored["names"]).index(name)
             target, probability = stored["targets"][clip], stored["mel_cnn"][clip]
-            true = np.flatnonzero(target) if many else [target]
+            true = np.flatnonzero(target) if self.task.multi_label else [target]
             top = np.argsort(-probability, kind="stable")[: max(SHOWN, len(true))]
-            truth = ", ".join(labels[index] for index in true)
-            said = ", ".join(f"{labels[index]} {probability[index]:.2f}" for index in top)
-            found[word] = Example(name, truth, said, len(true), len(set(top[: len(true)]) & set(true)))
+            found[word] = {
+                "name": name,
+                "truth": ", ".join(labels[index] for index in true),
+                "said": ", ".join(f"{labels[index]} {probability[index]:.2f}" for index in top),
+                "true": len(true),
+                "hits": len(set(top[: len(true)]) & set(true)),
+            }
         return found
 
 
-def training(row: Row) -> Training:
-    """The mean of a study's trainings of one row."""
-    return Training(row.content["curves"], row.headline.chance)
+def training(curves: dict[str, list[float]], chance: float) -> dict:
+    """What the curves of a training say.
+
+    Returns
+    -------
+    dict
+        "epochs", and those of the "best_epoch" and "lowest_epoch" (validation score and loss); "lowest_loss"; "last":
+        where each curve ends ("train_loss"); "slow": epochs that the validation score stays near `chance`, 0 where they
+        are no more than two; "sign": whether the validation loss has risen again ("more", "less", "unclear").
+    """
+    losses, scores = curves["epoch_valid_loss"], curves["epoch_valid_score"]
+    slow = next((epoch for epoch, score in enumerate(scores) if score > chance + NEAR), len(scores))
+    rise = losses[-1] / min(losses)
+    return {
+        "epochs": len(losses),
+        "best_epoch": 1 + int(np.argmax(scores)),
+        "lowest_epoch": 1 + int(np.argmin(losses)),
+        "lowest_loss": min(losses),
+        "last": {name.removeprefix("epoch_"): values[-1] for name, values in curves.items()},
+        "slow": slow if slow > 2 else 0,
+        "sign": "more" if rise > OVERFITS else "less" if rise < EVEN else "unclear",
+    }
 
 
 def settings(search: dict) -> str:

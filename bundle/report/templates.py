@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from bundle.report import findings
-from bundle.results import network, signed
+from bundle.results import short, signed, title
 from helpers.augment import Augment
 from helpers.features import MFCCS
 from helpers.metrics import NAMES
@@ -28,13 +28,7 @@ SIGNS = {
 
 
 def tex(value) -> Markup:
-    """A value as LaTeX: a float with three decimals, text with its signs escaped; what a macro made stays as it is.
-
-    Raises
-    ------
-    jinja2.UndefinedError
-        If there is no value.
-    """
+    """A value as LaTeX: a float with three decimals, text with its signs escaped; what a macro made stays as it is."""
     if value is None:
         raise jinja2.UndefinedError("None is to be printed")
     if isinstance(value, Markup):
@@ -68,7 +62,7 @@ FILTERS = {
     "choose": choose,
     "listed": listed,
     "percent": lambda share: f"{share:.0%}".replace("%", " %"),
-    "titles": lambda rows: listed(row.title for row in rows),
+    "titles": lambda names: listed(map(title, names)),
     "thousands": lambda number: f"{number:,.0f}",
 }
 
@@ -79,20 +73,17 @@ KNOWN = {
     "networks_named": NETWORKS,
     "settings": findings.settings,
     "shift": Augment().shift_seconds,
-    "short": lambda name: network(name).short,
+    "short": short,
     "signed": signed,
-    "title": lambda name: network(name).title,
+    "title": title,
     "training": findings.training,
 }
 
 
 def render(path: Path, **known) -> str:
-    """Fill in a template; it may import those in the folder above its own.
+    """Fill in a template, which may import those in the folder above its own.
 
-    Raises
-    ------
-    ValueError
-        If it is no template, or asks for something that is not there; the message says in which line.
+    A ValueError names the line that is wrong, or asks for something that is not there.
     """
     environment = jinja2.Environment(
         block_start_string="<%", block_end_string="%>", variable_start_string="<<", variable_end_string=">>",
