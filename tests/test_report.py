@@ -9,8 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from pypdf import PdfReader, PdfWriter
-from pypdf.generic import DictionaryObject, NameObject
+from pypdf import PdfReader
 
 from bundle import __main__
 from bundle.report import authors, check, figures, templates
@@ -60,9 +59,9 @@ def change(path, edit):
     """Let `edit` change the content of a results file, or the arrays beside it."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        edit(arrays)
-        np.savez(path, **arrays)
+            content = dict(stored)
+        edit(content)
+        np.savez(path, **content)
     else:
         content = json.loads(path.read_text())
         edit(content)
@@ -81,11 +80,6 @@ def test_the_committed_pdf_is_what_the_committed_results_give(built, name):
     assert committed.is_file(), f"{committed} is missing; python -m bundle report {name} builds it"
     message = f"{committed} is older than template or results: python -m bundle report {name}"
     assert letters(built / name / f"{name}.pdf") == letters(committed), message
-
-
-@pytest.mark.parametrize("name", report.DOCUMENTS)
-def test_the_committed_pdf_passes_its_checks(name):
-    assert list(check.problems(ROOT / "report" / name / f"{name}.pdf", *report.DOCUMENTS[name])) == []
 
 
 @LATEX
@@ -135,7 +129,9 @@ def test_without_latex_packages_are_named_and_the_sources_are_whole(undrawn, tmp
     assert not list(tmp_path.rglob("*.pdf"))
 
 
-def test_the_committed_documents_have_their_parts(team):
+def test_the_committed_documents_pass_their_checks_and_have_their_parts(team):
+    for name, limits in report.DOCUMENTS.items():
+        assert list(check.problems(ROOT / f"report/{name}/{name}.pdf", *limits)) == []
     slides, onepage = (PdfReader(ROOT / f"report/{name}/{name}.pdf").pages for name in ("slides", "onepage"))
     width, height = map(float, slides[0].mediabox[2:])
     assert width / height == pytest.approx(16 / 9, abs=0.01)
@@ -172,7 +168,7 @@ def test_what_is_printed_is_the_results_and_words_follow_the_interval(written, r
 
 
 def test_real_data_go_before_rendered_ones_and_are_not_called_rendered(written, results):
-    (results / "nsynth-demo").rename(results / "nsynth-mine")
+    shutil.copytree(results / "nsynth-demo", results / "nsynth-mine")
     for path in (results / "nsynth-mine").glob("0*.json"):
         change(path, lambda content: content.update(data="mine"))
     text = written("slides")
@@ -183,15 +179,33 @@ def test_real_data_go_before_rendered_ones_and_are_not_called_rendered(written, 
         written("slides")
 
 
-def test_a_study_that_was_not_run_is_left_out(written, results):
+def test_what_is_not_there_is_not_spoken_of(written, results):
+    def perfect(arrays):
+        arrays["mel_cnn"] = np.eye(6, dtype=np.float32)[arrays["targets"]]
+        arrays["groups"] = np.full(480, "")
+
     whole = {name: written(name) for name in report.DOCUMENTS}
     for path in results.glob("*/study_*"):
         if "first_layer" not in path.name:
             path.unlink()
-    for name, said in (("neurips", "One training may be lucky"), ("neurips", "real speech"), ("slides", "seeds:"),
-                       ("ieee", "What the front end buys"), ("onepage", "On real speech")):  # fmt: skip
-        assert said in whole[name]
-        assert said not in written(name)
+    change(results / "languages-demo" / "05_evaluation.npz", perfect)
+    less = {name: written(name) for name in report.DOCUMENTS}
+    gone = {
+        "neurips": ("One training may be lucky", "real speech"),
+        "slides": ("seeds:",),
+        "ieee": ("What the front end buys",),
+        "onepage": (
+            "On real speech",
+            "By speaker",
+            "second guess",
+            "errors the most frequent",
+            "No speaker lies in two",
+        ),
+    }
+    for name, sentences in gone.items():
+        for said in sentences:
+            assert said in whole[name]
+            assert said not in less[name]
 
 
 def test_what_the_results_lack_is_named_with_its_line(results, team, tmp_path, undrawn, capsys):
@@ -229,12 +243,6 @@ def test_what_is_printed_is_escaped_once_and_what_is_written_is_not(tmp_path):
     )
 
 
-def test_a_name_of_an_author_may_hold_any_sign(written, team):
-    team["authors"][0] |= {"name": "Zoë O_Neil & {Sons} 100%", "email": "z_o#1@example.org"}
-    for name in report.DOCUMENTS:
-        assert r"Zoë O\_Neil \& \{Sons\} 100\%" in written(name)
-
-
 def test_no_number_of_a_result_is_typed_in():
     for name in ("slides", "onepage"):
         source = (ROOT / "report" / name / f"{name}.tex.j2").read_text().partition(r"\begin{document}")[2]
@@ -261,18 +269,6 @@ def test_mistakes_are_those_of_the_predictions(results):
     assert (perfect["mistakes"], perfect["wrong"]) == ([], 0)
     assert after.second_guess is None
     assert (after.right == 1).all()
-
-
-def test_nothing_is_said_of_errors_and_speakers_that_are_not_there(written, results):
-    def perfect(arrays):
-        arrays["mel_cnn"] = np.eye(6, dtype=np.float32)[arrays["targets"]]
-        arrays["groups"] = np.full(480, "")
-
-    assert "By speaker" in written("onepage")
-    change(results / "languages-demo" / "05_evaluation.npz", perfect)
-    text = written("onepage")
-    for said in ("By speaker", "second guess", "errors the most frequent", "No speaker lies in two splits"):
-        assert said not in text
 
 
 def test_figures_are_those_a_document_shows_and_follow_the_results(results, team, tmp_path):
@@ -339,16 +335,14 @@ def test_pages_are_counted_up_to_the_references():
 
 
 def test_limits_question_marks_and_loose_fonts_are_found(tmp_path):
-    with matplotlib.rc_context(plots.STYLE):
-        figure = Figure()
-        figure.text(0.1, 0.5, "see Table ??")
-        figure.savefig(tmp_path / "a.pdf")
-    writer = PdfWriter(clone_from=tmp_path / "a.pdf")
+    figure = Figure()
+    figure.text(0.1, 0.5, "see Table ??")
+    for name, loose in (("a", False), ("b", True)):
+        with matplotlib.rc_context(plots.STYLE | {"pdf.use14corefonts": loose}):
+            figure.savefig(tmp_path / f"{name}.pdf")
     assert len(list(check.problems(tmp_path / "a.pdf", 1, 1, False))) == 1  # the question marks
-    loose = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
-    font = DictionaryObject({NameObject(key): NameObject(value) for key, value in loose.items()})
-    writer.pages[0]["/Resources"].get_object()["/Font"].get_object()[NameObject("/Loose")] = font
-    writer.write(tmp_path / "b.pdf")
     found = " ".join(check.problems(tmp_path / "b.pdf", 2, 3, False))
     for part in ("1 pages, expected 2 to 3", "fonts not embedded: Helvetica", "prints ??"):
         assert part in found
+    shown = {"/Figure": {"/Resources": PdfReader(tmp_path / "b.pdf").pages[0]["/Resources"]}}
+    assert list(check.loose_fonts({"/XObject": shown})) == ["Helvetica"]

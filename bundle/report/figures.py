@@ -121,7 +121,7 @@ def differences(found: Findings) -> Figure:
         f"{study.name}: {short(row.name)} − {short(study.baseline.name)}": vars(row.difference)
         for study in found.studies.values()
         for row in study.rows.values()
-        if row.difference and study.name != "first_layer"
+        if row.difference
     }
     figure = Figure(figsize=(PAGE, 0.5 + 0.17 * len(changes)))
     label = f"Difference of test {NAMES[found.task.headline].title}, mean over seeds"

@@ -28,7 +28,13 @@ SIGNS = {
 
 
 def tex(value) -> Markup:
-    """A value as LaTeX: a float with three decimals, text with its signs escaped; what a macro made stays as it is."""
+    """A value as LaTeX: a float with three decimals, text with its signs escaped; what a macro made stays as it is.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        If there is no value.
+    """
     if value is None:
         raise jinja2.UndefinedError("None is to be printed")
     if isinstance(value, Markup):
@@ -81,9 +87,12 @@ KNOWN = {
 
 
 def render(path: Path, **known) -> str:
-    """Fill in a template, which may import those in the folder above its own.
+    """Fill in a template; it may import those in the folder above its own.
 
-    A ValueError names the line that is wrong, or asks for something that is not there.
+    Raises
+    ------
+    ValueError
+        If it is no template, or asks for something that is not there; the message says in which line.
     """
     environment = jinja2.Environment(
         block_start_string="<%", block_end_string="%>", variable_start_string="<<", variable_end_string=">>",
