@@ -1,13 +1,14 @@
-"""A document's template in, its LaTeX out. What it prints is escaped; what it asks for and is not there is an error.
+"""A document's template in, its text out. What it asks for and is not there is an error.
 
-`<< value >>` prints, `<% block %>` and lines that begin with `%%` decide: everything else is LaTeX as it stands. A
-blank line behind a `%%` line is swallowed: where it is to end a paragraph, it stands before that line.
+In LaTeX `<< value >>` prints, escaped, `<% block %>` and lines that begin with `%%` decide: everything else is LaTeX as
+it stands. A blank line behind a `%%` line is swallowed: where it is to end a paragraph, it stands before that line. The
+film's script and its frames are written with jinja2's own signs.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jinja2
@@ -25,22 +26,27 @@ SIGNS = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "–": "--", "\u00a0": "~",
 }  # fmt: skip
+LATEX = {
+    "block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<", "variable_end_string": ">>",
+    "comment_start_string": "<#", "comment_end_string": "#>", "line_statement_prefix": "%%",
+    "keep_trailing_newline": True,
+    "autoescape": True,  # so that LaTeX which a macro made is known from text, which `tex` escapes
+}  # fmt: skip
+
+
+def printed(value):
+    """What stands for a value: a fraction has three decimals, and there must be one (jinja2.UndefinedError)."""
+    if value is None:
+        raise jinja2.UndefinedError("None is to be printed")
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def tex(value) -> Markup:
-    """A value as LaTeX: a float with three decimals, text with its signs escaped; what a macro made stays as it is.
-
-    Raises
-    ------
-    jinja2.UndefinedError
-        If there is no value.
-    """
-    if value is None:
-        raise jinja2.UndefinedError("None is to be printed")
+    """What stands for a value in LaTeX: its signs are escaped; what a macro made stays as it is."""
+    value = printed(value)
     if isinstance(value, Markup):
         return value
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return Markup("".join(SIGNS.get(sign, sign) for sign in text).replace(r" \%", r"\,\%"))
+    return Markup("".join(SIGNS.get(sign, sign) for sign in str(value)).replace(r" \%", r"\,\%"))
 
 
 def breakable(name: str) -> Markup:
@@ -86,8 +92,10 @@ KNOWN = {
 }
 
 
-def render(path: Path, **known) -> str:
+def render(path: Path, finalize: Callable = tex, syntax: dict = LATEX, /, **known) -> str:
     """Fill in a template; it may import those in the folder above its own.
+
+    `finalize` gives what stands for a value, `syntax` are options of `jinja2.Environment`.
 
     Raises
     ------
@@ -95,12 +103,11 @@ def render(path: Path, **known) -> str:
         If it is no template, or asks for something that is not there; the message says in which line.
     """
     environment = jinja2.Environment(
-        block_start_string="<%", block_end_string="%>", variable_start_string="<<", variable_end_string=">>",
-        comment_start_string="<#", comment_end_string="#>", line_statement_prefix="%%", keep_trailing_newline=True,
-        loader=jinja2.FileSystemLoader([path.parent, path.parents[1]]), undefined=jinja2.StrictUndefined,
-        autoescape=True,  # so that LaTeX which a macro made is known from text, which `finalize` escapes
-        finalize=jinja2.pass_context(lambda _, value: tex(value)),  # of constants, too, for the context's sake
-    )  # fmt: skip
+        loader=jinja2.FileSystemLoader([path.parent, path.parents[1]]),
+        undefined=jinja2.StrictUndefined,
+        finalize=jinja2.pass_context(lambda _, value: finalize(value)),  # of constants, too, for the context's sake
+        **syntax,
+    )
     environment.filters |= FILTERS
     environment.globals |= KNOWN
     try:
@@ -108,9 +115,9 @@ def render(path: Path, **known) -> str:
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"{error.name}, line {error.lineno}: {error.message}. Mend the template.") from error
     except (jinja2.UndefinedError, KeyError) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        place = [f"{Path(one.filename).name}, line {one.lineno}" for one in frames if one.filename.endswith(".j2")]
+        steps = traceback.extract_tb(error.__traceback__)
+        step = [step for step in steps if step.filename.endswith(path.suffix)][-1]
         raise ValueError(
-            f"{place[-1]}: {error}. The results have nothing of the kind: run the notebook or study it is from "
-            "(python -m bundle run --keep, python -m bundle sweep), or mend the template."
+            f"{Path(step.filename).name}, line {step.lineno}: {error}. The results have nothing of the kind: run the "
+            "notebook or study it is from (python -m bundle run --keep, python -m bundle sweep), or mend the template."
         ) from error
