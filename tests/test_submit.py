@@ -19,7 +19,7 @@ from bundle.grade import torchscript
 from bundle.grade.submission import Submission
 from bundle.submit import checklist, handin
 from bundle.submit import command as submit
-from bundle.video import command as video
+from bundle.video import film
 from helpers import weights
 from helpers.tasks import TASKS
 
@@ -111,7 +111,7 @@ def bundle(whole, tmp_path):
 @pytest.fixture(autouse=True)
 def face(monkeypatch):
     """The stand-in for the video was made with the author's face."""
-    monkeypatch.setattr(video, "has_face", lambda path: path.read_bytes() == FILM)
+    monkeypatch.setattr(film, "has_face", lambda path: path.read_bytes() == FILM)
 
 
 @pytest.fixture(scope="session")

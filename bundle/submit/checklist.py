@@ -128,7 +128,7 @@ def _named(sub: Submission, root: Path) -> Row:
 
 
 def _face(pack: Pack) -> Row:
-    from bundle.video.command import has_face
+    from bundle.video.film import has_face
 
     films = [path for name, path in pack.loose.items() if name.endswith(".mp4")]
     if not films:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import numpy as np
+
+from bundle import results
+from bundle.report import authors
+from bundle.report.findings import Findings
+from bundle.results import ROOT
+from bundle.video import film, pages
+from bundle.video.script import PARTS, read, set_times
+from bundle.video.sound import clip_of, spoken, track
 
 
 def add_arguments(verbs) -> None:
@@ -23,9 +32,7 @@ def add_arguments(verbs) -> None:
 def command(options: argparse.Namespace) -> int:
     """Make the film and print what it is; 0 when done, 1 when something is missing or too long."""
     try:
-        from bundle.video.walkthrough import make
-
-        make(options.out, options.run, options.script, face=options.face, voice=options.voice)
+        make(options.out, options.run, options.script, options.face, options.voice)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -34,8 +41,44 @@ def command(options: argparse.Namespace) -> int:
     return 0
 
 
-def has_face(path: Path) -> bool:
-    """Whether a walkthrough was made with --face."""
-    from bundle.video import film
+def make(out: Path, run: Path, script: Path, face: Path | None = None, voice: str | None = None) -> None:
+    """Make a film, which takes its name only when it is complete, and print what is done; see the options."""
+    if face and not face.exists():
+        raise FileNotFoundError(f"{face}: found nothing there, expected a film of you.")
+    recorded = film.read_sound(Path(voice)) if voice and voice != "espeak" else np.zeros(0, np.float32)
+    kept = results.read(results.RESULTS)
+    found = {task: Findings(kept, folder) for task, folder in kept.main().items()}
+    author = authors.read(ROOT / "report/authors.toml")["authors"][0]
+    title, scenes = read(script, found, author)
+    for scene in scenes:
+        if voice == "espeak":
+            for caption in scene.captions:
+                caption.sound = spoken(caption.text)
+        if scene.kind == "sound":
+            scene.captions[0].sound = clip_of(scene.target, found[scene.task].run)
+    seconds = set_times(scenes, len(recorded) / film.RATE)
+    for task in {scene.task for scene in scenes if scene.kind in ("cells", "figure", "sound")}:
+        check(run / task, found[task])
+    print(f"{script}: {len(scenes)} scenes, {seconds:.0f} s; drawing", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        stills, moving = pages.draw(scenes, Path(folder), run, found, heading=title, author=author)
+        print("encoding", flush=True)
+        starts = {scene.part: scene.start for scene in reversed(scenes)}
+        chapters = [(starts[part], name) for part, name in enumerate(PARTS)]
+        film.encode(out, stills, moving, track(scenes, recorded, seconds), chapters, face, title)
+    print(f"{out}: {seconds:.0f} s, {out.stat().st_size / 2**20:.1f} MiB")
 
-    return f"comment={film.WITH_FACE}\n" in film.read(path, "-f", "ffmetadata").decode(errors="replace")
+
+def check(run: Path, found: Findings) -> None:
+    """Raise a FileNotFoundError or ValueError unless a run was of the data and weights that the captions quote."""
+    for quoted in found.runs.values():
+        path = run / "results" / f"{quoted.notebook}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not executed. Make it: python -m bundle run --task {found.task.name}.")
+        shown = results.load(path)
+        for what in ("data", "weights"):
+            if shown[f"{what}_digest"] != quoted.content[f"{what}_digest"]:
+                raise ValueError(
+                    f"{path}: its {what} are not those of {quoted.path}, which the captions quote. Run the notebooks "
+                    "again (python -m bundle run), or keep that run's results (--keep)."
+                )

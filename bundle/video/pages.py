@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-import io
+import base64
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jinja2
-import numpy as np
-
-from bundle.report.templates import FILTERS, KNOWN
-from bundle.video.film import CONTENT, FACE, HEIGHT, WIDTH
+from bundle.report.findings import Findings
+from bundle.report.templates import printed, render
+from bundle.video import film
 from bundle.video.script import PARTS, Scene
 
-TALLEST = 16_000  # pixels: Chromium's pictures end a little above
+ZOOM = 1.5  # of a notebook's page
+EXAMPLES = "05_examples"  # the figure of a [sound]
+# What a cell does not have before it is evaluated
+HIDDEN = ".jp-CodeCell .jp-InputPrompt:visible, .jp-Cell-outputWrapper:visible"
 TOO_FULL = """() => {
   const full = part => part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1;
   return [...document.querySelectorAll("body > *")].filter(full).map(part => part.innerText.slice(0, 60));
 }"""
-KEEP_SECTION = """heading => {
-  const found = [];
-  for (const cell of document.querySelectorAll(".jp-Cell")) {
-    const text = cell.querySelector(".jp-RenderedMarkdown");
-    for (const part of text ? [...text.children] : []) {
-      if (/^H[123]$/.test(part.tagName)) found.push(part.textContent.replace("¶", "").trim());
-      if (found.at(-1) != heading) part.remove();
-    }
-    if (text ? !text.children.length : found.at(-1) != heading) cell.remove();
-  }
-  return found;
-}"""
-BOXES = """cells => cells.map(cell => [cell, ...cell.querySelectorAll(".jp-InputPrompt, .jp-Cell-outputWrapper")].map(
-  part => { const box = part.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; }))"""
 
 
 @contextmanager
 def chromium() -> Iterator:
-    """Playwright's browser.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no Chromium; the message says how to install it.
-    RuntimeError
-        If it draws nothing.
-    """
+    """Playwright's browser; a FileNotFoundError where there is none, a RuntimeError when it draws nothing."""
     from playwright.sync_api import Error, sync_playwright
 
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -64,84 +43,88 @@ def chromium() -> Iterator:
         raise RuntimeError(f"{path} drew no page: {error.message}") from error
 
 
-@contextmanager
-def opened(browser, html: str, width: int, height: int, scale: float = 1.0) -> Iterator:
-    """A page in the film's style, without a network, on a screen of so many pixels; `scale` of them are one of CSS."""
-    import matplotlib
+def draw(
+    scenes: list[Scene], folder: Path, run: Path, found: dict[str, Findings], **shown
+) -> tuple[list[tuple[Path, float]], list[film.Page]]:
+    """Draw into a folder what `film.encode` takes: stills, and the pages of executed notebooks that move over them."""
+    stills, moving = [], []
+    with chromium() as browser:
+        for scene in scenes:
+            figure = ""
+            if scene.kind == "cells":
+                name, _, heading = scene.target.partition(": ")
+                picture = folder / f"page {len(moving)}.png"
+                boxes = section(browser, picture, run / scene.task / f"{name}.ipynb", heading)
+                moving.append(film.Page(picture, boxes, scene.start, scene.seconds))
+            elif scene.kind in ("figure", "sound"):
+                name = EXAMPLES if scene.kind == "sound" else scene.target
+                path = run / scene.task / "figures" / found[scene.task].folder / f"{name}.png"
+                figure = base64.b64encode(path.read_bytes()).decode()
+            for caption in scene.captions:
+                still, of_task = folder / f"{len(stills)}.png", found.get(scene.task)
+                frame(browser, still, scene=scene, caption=caption, found=of_task, figure=figure, **shown)
+                stills.append((still, caption.seconds))
+    return stills, moving
 
-    style = Path(__file__).with_name("video.css").read_text(encoding="utf-8")
-    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf").as_uri()
-    screen = {"width": round(width / scale), "height": round(height / scale)}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        browser.new_page(viewport=screen, device_scale_factor=scale, offline=True) as page,
-    ):
-        path = Path(scratch, "page.html")  # a page that is no file may not show files
-        path.write_text(html, encoding="utf-8")
-        page.goto(path.as_uri())
-        page.add_style_tag(content=style.replace("FONTS", fonts))
-        page.evaluate("document.fonts.ready.then(() => 0)")
+
+@contextmanager
+def opened(browser, html: str, width: int, height: int, zoom: float = 1.0) -> Iterator:
+    """A page in the film's style, without a network, on a screen of so many pixels."""
+    screen = {"width": round(width / zoom), "height": round(height / zoom)}
+    with browser.new_page(viewport=screen, device_scale_factor=zoom, offline=True) as page:
+        page.set_content(html)
+        page.add_style_tag(path=Path(__file__).with_name("video.css"))
         yield page
 
 
-def pixels(picture: bytes) -> np.ndarray:
-    """A PNG's pixels, (height, width, 3) uint8."""
-    from PIL import Image
-
-    return np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
-
-
-def stills(browser, scene: Scene, **shown) -> list[bytes]:
-    """A scene's frames as PNG, one for each caption, without what moves.
-
-    Raises
-    ------
-    ValueError
-        If a text does not fit into its place.
-    """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, finalize=unbroken)
-    environment.filters |= FILTERS
-    environment.globals |= {**KNOWN, "PARTS": PARTS, "CONTENT": CONTENT, "FACE": FACE}
-    template = environment.from_string(Path(__file__).with_name("frame.html").read_text(encoding="utf-8"))
-    pictures = []
-    for caption in scene.captions:
-        with opened(browser, template.render(shown, scene=scene, caption=caption), WIDTH, HEIGHT) as page:
-            for text in page.evaluate(TOO_FULL):
-                raise ValueError(f"The film's script: {text!r} … is too long for its place on the screen. Shorten it.")
-            pictures.append(page.screenshot())
-    return pictures
+def frame(browser, picture: Path, **shown) -> None:
+    """Draw a caption's frame of frame.html, without what moves; a ValueError when a text does not fit into it."""
+    template, places = Path(__file__).with_name("frame.html"), {"CONTENT": film.CONTENT, "FACE": film.FACE}
+    html = render(template, unbroken, {"autoescape": True}, PARTS=PARTS, **places, **shown)
+    with opened(browser, html, film.WIDTH, film.HEIGHT) as page:
+        for text in page.evaluate(TOO_FULL):
+            raise ValueError(f"The film's script: {text!r} … is too long for its place on the screen. Shorten it.")
+        page.screenshot(path=picture)
 
 
 def unbroken(value):
     """An interval and a percentage stay in one line."""
+    value = printed(value)
     return value.replace("–", "\u2060–\u2060").replace(" %", "\u00a0%") if isinstance(value, str) else value
 
 
-def section(browser, notebook: Path, heading: str, width: int, scale: float) -> tuple[np.ndarray, list]:
-    """An executed notebook from a heading to the next one, as nbconvert shows it.
+def section(browser, picture: Path, notebook: Path, heading: str) -> list[tuple[int, int, int, int]]:
+    """Draw an executed notebook from a heading to the next one, as nbconvert shows it.
 
     Returns
     -------
-    picture : ndarray, (height, width, 3) uint8
-    boxes : list
-        For each cell rows (left, top, right, bottom) in pixels: its own, its number's, its output's.
+    list of (left, top, width, height)
+        Pixels; the boxes of what is HIDDEN.
 
     Raises
     ------
     ValueError
-        If there is no such heading, its cells were not executed, or there are too many of them.
+        If there is no such heading, or its cells were not executed.
     """
+    import nbformat
     from nbconvert import HTMLExporter
 
-    html, _ = HTMLExporter(template_name="lab").from_filename(notebook)
-    with opened(browser, html, width, 100, scale) as page:
-        headings = page.evaluate(KEEP_SECTION, heading)
-        if heading not in headings:
-            raise ValueError(f"{notebook}: found no section {heading!r}; there are: {'; '.join(headings)}.")
-        if page.locator(".jp-InputPrompt", has_text="[ ]").count():
-            raise ValueError(f"{notebook}: section {heading!r} was not executed to its end. python -m bundle run")
-        picture = pixels(page.screenshot(full_page=True))
-        boxes = page.locator(".jp-Cell").evaluate_all(BOXES)
-    if len(picture) > TALLEST:
-        raise ValueError(f"{notebook}: section {heading!r} is too long for a picture: show a shorter one.")
-    return picture, [[[round(edge * scale) for edge in box] for box in cell] for cell in boxes]
+    content = nbformat.read(notebook, as_version=4)
+    headings, cells = [""], []
+    for cell in content.cells:
+        text = cell.cell_type == "markdown"
+        for part in re.split(r"(?m)^(?=#{1,3} )", cell.source) if text else [cell.source]:
+            if text and part.startswith("#"):
+                headings.append(part.partition("\n")[0].lstrip("# ").strip())
+            if headings[-1] == heading and part.strip():
+                cells.append(nbformat.from_dict({**cell, "source": part}))
+    if not cells:
+        raise ValueError(f"{notebook}: found no section {heading!r}; there are: {'; '.join(headings[1:])}.")
+    if any(cell.cell_type == "code" and cell.execution_count is None for cell in cells):
+        raise ValueError(f"{notebook}: section {heading!r} was not executed to its end. python -m bundle run")
+    content.cells = cells
+    html, _ = HTMLExporter().from_notebook_node(content)
+    with opened(browser, html, *film.CONTENT[2:], ZOOM) as page:
+        page.screenshot(path=picture, full_page=True)
+        boxes = [part.bounding_box() for part in page.locator(HIDDEN).all()]
+    return [tuple(round(box[edge] * ZOOM) for edge in ("x", "y", "width", "height")) for box in boxes]

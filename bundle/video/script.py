@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import traceback
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from bundle.report.findings import Findings
-from bundle.report.templates import FILTERS, KNOWN
+from bundle.report.templates import printed, render
 from bundle.video.film import RATE
 
 PARTS = ("Introduction", "Walkthrough", "Model explanation", "Training revelation", "Test and evaluation", "Conclusion")
@@ -19,28 +18,17 @@ KINDS = ("card", "cells", "figure", "sound", "table")
 LONGEST = 300  # seconds, of the film
 READING = 15  # characters a viewer reads in a second
 SHORTEST = 2.0  # seconds a caption stays
-PLAYS = "♪"  # begins a caption during which the scene's clip is heard
+PAUSE = 0.2  # seconds between a caption's sound and the next's
 
 
 @dataclass
 class Caption:
-    """One caption, when it appears in the film, and how long it stands."""
+    """One caption, what is heard meanwhile (at the film's rate), and when it appears and how long it stands."""
 
     text: str
-    plays: bool = False  # the scene's clip is heard, no voice
-    sound: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # at the film's rate
+    sound: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     start: float = 0.0  # seconds
     seconds: float = 0.0
-
-    @property
-    def end(self) -> float:
-        """When the next one appears."""
-        return self.start + self.seconds
-
-    @property
-    def heard_from(self) -> float:
-        """When its sound begins."""
-        return self.start + (0.3 if self.plays else 0.1)
 
 
 @dataclass
@@ -54,7 +42,6 @@ class Scene:
     headline: str
     points: list[str] = field(default_factory=list)  # shown on a card
     captions: list[Caption] = field(default_factory=list)
-    clip: np.ndarray | None = None  # of a [sound]: (samples,) at the task's rate
 
     @property
     def start(self) -> float:
@@ -64,7 +51,7 @@ class Scene:
     @property
     def seconds(self) -> float:
         """Its length."""
-        return self.captions[-1].end - self.start
+        return sum(caption.seconds for caption in self.captions)
 
 
 def read(path: Path, found: dict[str, Findings], author: dict) -> tuple[str, list[Scene]]:
@@ -86,8 +73,8 @@ def read(path: Path, found: dict[str, Findings], author: dict) -> tuple[str, lis
         If the script is missing, or a line is not what is expected; the message has its number.
     """
     title, parts, scenes = "", [], []
-    for number, line in enumerate(fill(path, {**found, "author": author}).splitlines(), 1):
-        where, line = f"{path}, line {number}", line.strip()
+    for number, line in enumerate(render(path, printed, {}, **found, author=author).splitlines(), 1):
+        line = line.strip()
         if line.startswith("# "):
             title = line[2:]
         elif line.startswith("## "):
@@ -95,73 +82,34 @@ def read(path: Path, found: dict[str, Findings], author: dict) -> tuple[str, lis
         elif not parts or not line:
             continue
         elif scene := re.fullmatch(r"\[(\w+) ?([^\]/]*)/?([^\]]*)\] ?(.*)", line):
-            kind, task, *_ = scene.groups()
-            among(KINDS, kind, f"{where}: scene")
-            among(("", *found), task, f"{where}: task")
+            among(KINDS, scene[1], f"{path}, line {number}: scene")
+            among(("", *found), scene[2], f"{path}, line {number}: task")
             scenes.append(Scene(len(parts) - 1, *scene.groups()))
         elif not scenes or scenes[-1].part != len(parts) - 1:
-            raise ValueError(f"{where}: found {line[:40]!r} before any scene, expected a line such as [card].")
+            raise ValueError(f"{path}, line {number}: found {line[:40]!r} before any scene, expected such as [card].")
         elif line.startswith("- "):
             scenes[-1].points.append(line[2:])
         else:
-            scenes[-1].captions.append(Caption(line.removeprefix(PLAYS).strip(), line.startswith(PLAYS)))
+            scenes[-1].captions.append(Caption(line))
     if tuple(parts) != PARTS or {scene.part for scene in scenes} != set(range(len(PARTS))):
         raise ValueError(
             f"{path}: found the parts {', '.join(parts)} with {len(scenes)} scenes; expected {', '.join(PARTS)}, in "
             "this order, each with a scene."
         )
     for scene in scenes:
-        heard = sum(caption.plays for caption in scene.captions)
-        if not scene.captions or heard != (scene.kind == "sound"):
-            raise ValueError(
-                f"{path}: {scene.headline!r} has {len(scene.captions)} captions, {heard} of them with {PLAYS}; "
-                f"expected at least one, and one {PLAYS} in a [sound], none elsewhere."
-            )
+        if not scene.captions:
+            raise ValueError(f"{path}: scene {scene.headline!r} has no caption: write a line beneath it.")
     return title, scenes
 
 
-def fill(path: Path, known: dict) -> str:
-    """The script's text with its expressions evaluated; its lines keep their numbers.
-
-    Raises
-    ------
-    ValueError
-        If an expression is wrong, or names what is not there.
-    """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, finalize=printed)
-    environment.filters |= FILTERS
-    environment.globals |= KNOWN
-    try:
-        return environment.from_string(path.read_text(encoding="utf-8")).render(known)
-    except jinja2.TemplateSyntaxError as error:
-        line, wrong = error.lineno, error
-    except (jinja2.UndefinedError, KeyError) as error:
-        steps = traceback.extract_tb(error.__traceback__)
-        line, wrong = [step.lineno for step in steps if step.filename == "<template>"][-1], error
-    raise ValueError(f"{path}, line {line}: {wrong}. Mend the script, or make these results.") from wrong
-
-
-def printed(value):
-    """What stands in the script for a value: a fraction has three decimals, and there must be one."""
-    if value is None:
-        raise jinja2.UndefinedError("None is to be printed")
-    return f"{value:.3f}" if isinstance(value, float) else value
-
-
-def among(known, name: str, what: str) -> str:
-    """A name that the script gives.
-
-    Raises
-    ------
-    ValueError
-        If it is not known; the message says what is.
-    """
+def among(known: Collection[str], name: str, what: str) -> str:
+    """A name that the script gives; a ValueError that lists what is known when it is not."""
     if name not in known:
         raise ValueError(f"{what} {name!r}: not found, expected one of {', '.join(filter(None, known))}.")
     return name
 
 
-def set_times(scenes: list[Scene], least: float = 0.0) -> float:
+def set_times(scenes: list[Scene], least: float) -> float:
     """Give every caption its seconds, for reading and for its sound, and return the film's.
 
     `least` are the seconds of a recorded voice, which may need more than the captions do.
@@ -173,12 +121,12 @@ def set_times(scenes: list[Scene], least: float = 0.0) -> float:
     """
     captions = [caption for scene in scenes for caption in scene.captions]
     for caption in captions:
-        sound = len(caption.sound) / RATE + (0.8 if caption.plays else 0.4)
-        caption.seconds = max(SHORTEST, len(caption.text) / READING, sound)
-    slower, moment = max(least / sum(caption.seconds for caption in captions), 1.0), 0.0
+        heard = len(caption.sound) / RATE + 2 * PAUSE
+        caption.seconds = max(SHORTEST, len(caption.text) / READING, heard)
+    slower, moment = max(least / sum(scene.seconds for scene in scenes), 1.0), 0.0
     for caption in captions:
         caption.start, caption.seconds = moment, caption.seconds * slower
-        moment = caption.end
+        moment += caption.seconds
     if moment > LONGEST:
         parts = [sum(scene.seconds for scene in scenes if scene.part == index) for index in range(len(PARTS))]
         raise ValueError(

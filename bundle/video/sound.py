@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.signal import resample_poly
 
 from bundle.results import ROOT, Run
 from bundle.video.film import RATE
-from bundle.video.script import Caption, among
+from bundle.video.script import PAUSE, Scene, among
 from helpers import data
 
 LEVEL = 0.1  # root mean square of all sounds, of full scale
@@ -19,7 +18,7 @@ SPEAKER = SimpleNamespace(speaker="en-gb-x-rp", words_per_minute=185, pitch=45, 
 
 
 def clip_of(example: str, run: Run) -> np.ndarray:
-    """The test clip that a [sound] names, (samples,) at its task's rate, cut to LONGEST_CLIP.
+    """The test clip that a [sound] names, at the film's rate, cut to LONGEST_CLIP.
 
     Raises
     ------
@@ -34,7 +33,8 @@ def clip_of(example: str, run: Run) -> np.ndarray:
             f"{run.path}: made from data with digest {run.content['data_digest'][:12]}, found {loaded.digest[:12]} "
             "here. Run the notebooks on these data with --keep."
         )
-    return loaded.test.take([list(loaded.test.names).index(name)])[0][: LONGEST_CLIP * run.task.rate]
+    clip = loaded.test.take([list(loaded.test.names).index(name)])[0]
+    return for_film(clip[: LONGEST_CLIP * run.task.rate], run.task.rate)
 
 
 def spoken(text: str) -> np.ndarray:
@@ -47,7 +47,7 @@ def spoken(text: str) -> np.ndarray:
 
 def for_film(wave: np.ndarray, rate: int) -> np.ndarray:
     """A sound at the film's rate and level, its edges faded."""
-    wave = resample_poly(np.asarray(wave, dtype=np.float64), RATE, rate)
+    wave = resample_poly(wave.astype(np.float64), RATE, rate)
     edge = min(RATE // 20, len(wave) // 2)
     wave[:edge] *= np.linspace(0, 1, edge)
     wave[len(wave) - edge :] *= np.linspace(1, 0, edge)
@@ -55,10 +55,11 @@ def for_film(wave: np.ndarray, rate: int) -> np.ndarray:
     return (wave * min(gain, 0.9 / max(np.abs(wave).max(), 1e-9))).astype(np.float32)
 
 
-def track(captions: Sequence[Caption], recorded: np.ndarray, seconds: float) -> np.ndarray:
+def track(scenes: list[Scene], recorded: np.ndarray, seconds: float) -> np.ndarray:
     """The sounds of all captions at their times, and a recorded voice; what reaches beyond the end is cut."""
     mixed = np.zeros(round(seconds * RATE), np.float32)
-    for start, wave in [*((caption.heard_from, caption.sound) for caption in captions), (0.0, recorded)]:
+    captions = [(caption.start + PAUSE, caption.sound) for scene in scenes for caption in scene.captions]
+    for start, wave in [(0.0, recorded), *captions]:
         part = mixed[round(start * RATE) :][: len(wave)]
         part += wave[: len(part)]
     return np.clip(mixed, -1, 1)
