@@ -25,22 +25,14 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def results(tmp_path):
-    """A copy of the committed results of one task, to be altered."""
-    shutil.copytree(reader.RESULTS / "nsynth-demo", tmp_path / "results" / "nsynth-demo")
-    return tmp_path / "results"
+def found():
+    """What the script may quote of one task."""
+    return Findings(reader.read(), "nsynth-demo")
 
 
-def alter(path, **changes):
-    """Change entries of a JSON file in place."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def told(results, path=SCRIPT):
-    """The scenes of a script over a results folder with one task."""
-    author = {"name": "A", "number": "1"}
-    return script.read(path, {"nsynth": Findings(reader.read(results), "nsynth-demo")}, author)[1]
+def told(nsynth, path=SCRIPT):
+    """The scenes of a script."""
+    return script.read(path, {"nsynth": nsynth}, {"name": "A", "number": "1"})[1]
 
 
 def write(folder, text):
@@ -76,14 +68,13 @@ def is_walkthrough(path):
     return [int(start) / int(base) for base, start, _ in marks]
 
 
-def test_captions_follow_the_results(results):
-    before = [caption.text for scene in told(results) for caption in scene.captions]
-    path = results / "nsynth-demo" / "05_evaluation.json"
-    metrics = json.loads(path.read_text())["metrics"]
+def test_captions_follow_the_results():
+    nsynth = found()
+    before = {caption.text for scene in told(nsynth) for caption in scene.captions}
+    metrics = nsynth.run.content["metrics"]
     metrics["mel_cnn_top1"] |= {"value": 0.123, "low": 0.111, "high": 0.135}
     metrics["difference: mel_cnn - svm"] |= {"value": -0.5, "low": -0.6, "high": -0.4}
-    alter(path, metrics=metrics)
-    changed = "\n".join({caption.text for scene in told(results) for caption in scene.captions} - set(before))
+    changed = "\n".join({caption.text for scene in told(nsynth) for caption in scene.captions} - before)
     assert "0.123 (95 % interval 0.111–0.135)" in changed
     assert "That is clearly worse than the SVM" in changed
 
@@ -107,12 +98,11 @@ def test_no_number_in_the_script_is_typed_by_hand():
         (PARTS.replace("[card] Walkthrough", "[table piano] A"), "line 12: task 'piano': not found, .*nsynth"),
         (PARTS.replace("[card] Walkthrough", "[card] A\n[card] B"), "scene 'A' has no caption"),
         (PARTS.replace("[card] Walkthrough", ""), "before any scene"),
-        (PARTS + "\n## Encore\n", "in this order"),
     ],
 )
 def test_what_is_wrong_in_a_script_is_named(tmp_path, text, match):
     with pytest.raises(ValueError, match=match):
-        told(reader.RESULTS, write(tmp_path, text))
+        told(found(), write(tmp_path, text))
 
 
 def test_a_film_that_is_too_long_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
@@ -132,17 +122,17 @@ def test_captions_stay_as_long_as_it_takes_to_read_hear_or_say_them():
     assert script.set_times([scene], 26.0) == pytest.approx(26.0)  # a slower voice
 
 
-def test_notebooks_of_another_run_than_the_results_are_refused(tmp_path, results):
-    found = Findings(reader.read(results), "nsynth-demo")
+def test_notebooks_of_another_run_than_the_results_are_refused(tmp_path):
+    nsynth = found()
     with pytest.raises(FileNotFoundError, match="python -m bundle run --task nsynth"):
-        command.check(tmp_path, found)
-    shown = shutil.copytree(results / "nsynth-demo", tmp_path / "run" / "results")
-    command.check(shown.parent, found)
-    alter(shown / "05_evaluation.json", weights_digest={"mel_cnn": "other"})
+        command.check(tmp_path, nsynth)
+    shutil.copytree(reader.RESULTS / "nsynth-demo", tmp_path / "results")
+    command.check(tmp_path, nsynth)
+    nsynth.run.content["weights_digest"] = {"mel_cnn": "other"}
     with pytest.raises(ValueError, match=r"its weights are not those of .*python -m bundle run"):
-        command.check(shown.parent, found)
+        command.check(tmp_path, nsynth)
     with pytest.raises(ValueError, match="example 'ugly': not found, expected one of good"):
-        sound.clip_of("ugly", found.run)
+        sound.clip_of("ugly", nsynth.run)
 
 
 def test_a_page_moves_over_a_still_and_its_boxes_appear(tmp_path, monkeypatch):
@@ -175,10 +165,8 @@ def test_a_section_is_cut_out_of_a_notebook_and_text_that_does_not_fit_is_refuse
     notebook(path)
     with pages.chromium() as browser:
         number, output = pages.section(browser, drawn, path, "First")
-        width, height = Image.open(drawn).size
-        assert width == film.CONTENT[2]
-        assert height >= film.CONTENT[3]
-        assert 0 < number[1] + number[3] <= output[1] + 1 < output[1] + output[3] <= height
+        assert Image.open(drawn).size == film.CONTENT[2:]  # a short section fills the screen
+        assert 0 < number[1] + number[3] <= output[1] + 1 < output[1] + output[3] <= film.CONTENT[3]
         assert pages.section(browser, drawn, path, "Second") == []
         with pytest.raises(ValueError, match="no section 'Third'; there are: First; Second"):
             pages.section(browser, drawn, path, "Third")
@@ -190,32 +178,34 @@ def test_a_section_is_cut_out_of_a_notebook_and_text_that_does_not_fit_is_refuse
 
 
 @needs_chromium
-def test_a_film_of_every_kind_of_scene_has_face_voice_and_clip(tmp_path, results, load_toy, toy, monkeypatch):
+def test_a_film_of_every_kind_of_scene_has_face_voice_and_clip(tmp_path, load_toy, toy, monkeypatch):
     monkeypatch.setattr(film, "FPS", 5)
-    monkeypatch.setattr(reader, "RESULTS", results)
-    data, kept, run, face = load_toy("nsynth"), results / "nsynth-demo", tmp_path / "nsynth", tmp_path / "face.mp4"
-    example = {"data_digest": data.digest, "examples": {"good": str(data.test.names[0])}}
-    alter(kept / "05_evaluation.json", parameters={"DATA": str(toy / "nsynth")}, **example)
-    shutil.copytree(kept, run / "results")
+    data, run, kept = load_toy("nsynth"), tmp_path / "nsynth", reader.read()
+    content = kept.runs["nsynth-demo"]["05_evaluation"].content
+    content |= {"data_digest": data.digest, "examples": {"good": str(data.test.names[0])}}
+    content["parameters"]["DATA"] = str(toy / "nsynth")
+    monkeypatch.setattr(reader, "read", lambda: kept)
+    shutil.copytree(reader.RESULTS / "nsynth-demo", run / "results")
+    (run / "results/05_evaluation.json").write_text(json.dumps(content))
     notebook(run / "01_data_exploration.ipynb")
-    shutil.copytree(ROOT / "figures/nsynth-demo", run / "figures" / "nsynth-demo")
+    shutil.copytree(ROOT / "figures/nsynth-demo", run / "figures/nsynth-demo")
     text = PARTS.replace("[card] Walkthrough", "[cells nsynth/01_data_exploration: First] Cells")
     text = text.replace("[card] Model explanation", "[figure nsynth/04_architecture] A figure")
     text = text.replace("[card] Test and evaluation", "[sound nsynth/good] Listen")
     text = text.replace("[card] Conclusion", "[table nsynth] All models")
     soundfile.write(tmp_path / "voice.wav", 0.5 * np.sin(np.arange(film.RATE) / 20), film.RATE)
     Image.new("RGB", (film.WIDTH, film.HEIGHT), RED).save(tmp_path / "red.png")
+    made, face, voice = (tmp_path / name for name in ("film.mp4", "face.mp4", "voice.wav"))
     film.encode(face, [(tmp_path / "red.png", 1.0)], [], np.zeros(film.RATE), [(0, "me")])
-    made = tmp_path / "film.mp4"
-    command.make(made, tmp_path, write(tmp_path, text), face, str(tmp_path / "voice.wav"))
+    command.make(made, tmp_path, write(tmp_path, text), face, str(voice))
     starts = is_walkthrough(made)
     left, top, width, height = film.FACE
     for moment in (0.2, 1.6, starts[5]):  # the face's film lasts one second
         assert off(made, moment, (left + width // 2, top + height // 2), RED) < 12
     assert off(made, 0.2, (left + width // 2, top - 30), RED) > 100  # the panel above
     assert film.has_face(made)
-    voice, silence, clip = np.split(film.read_sound(made), [round(at * film.RATE) for at in (1.1, starts[4])])
-    assert [bool(np.abs(part).max() > 0.05) for part in (voice, silence, clip)] == [True, False, True]
+    spoken, silence, clip = np.split(film.read_sound(made), [round(at * film.RATE) for at in (1.1, starts[4])])
+    assert [bool(np.abs(part).max() > 0.05) for part in (spoken, silence, clip)] == [True, False, True]
 
 
 def test_captions_can_be_spoken():

@@ -46,7 +46,7 @@ def make(out: Path, run: Path, script: Path, face: Path | None = None, voice: st
     if face and not face.exists():
         raise FileNotFoundError(f"{face}: found nothing there, expected a film of you.")
     recorded = film.read_sound(Path(voice)) if voice and voice != "espeak" else np.zeros(0, np.float32)
-    kept = results.read(results.RESULTS)
+    kept = results.read()
     found = {task: Findings(kept, folder) for task, folder in kept.main().items()}
     author = authors.read(ROOT / "report/authors.toml")["authors"][0]
     title, scenes = read(script, found, author)
