@@ -66,7 +66,6 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
     rate : int
         Wanted sampling rate, in Hz.
     row : int, optional
-        Row of a two-dimensional array.
 
     Returns
     -------
@@ -77,34 +76,27 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
     Raises
     ------
     BadAudio
-        If the file is missing, empty, not audio, truncated to nothing, silent, or holds values that are not finite or
-        absurdly large, or has an impossible sampling rate.
+        If the file is missing, empty, not audio, silent, or has samples that are not finite or an impossible rate.
     """
-    path = Path(path)
+    if not os.path.isfile(path):
+        raise BadAudio("file is missing")
+    if os.path.getsize(path) == 0:
+        raise BadAudio("empty file (0 bytes)")
     try:
-        if not path.is_file():
-            raise BadAudio("file is missing")
-        if path.stat().st_size == 0:
-            raise BadAudio("empty file (0 bytes)")
-        if path.suffix == ".npy":
+        if Path(path).suffix == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             wave, found_rate = np.asarray(array if row is None else array[row], dtype=np.float32).reshape(-1), rate
         else:
             name = os.fsencode(path) if os.name == "posix" else path  # a name that is no UTF-8 is refused as text
             wave, found_rate = soundfile.read(name, dtype="float32", always_2d=True)
             wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)  # downmix
-    except BadAudio:
-        raise
     except Exception as error:  # a damaged file may raise anything; it is listed with the reason and passed over
         reason = " ".join(str(error).replace(str(path), "file").split())[-120:]
         raise BadAudio(f"cannot be decoded ({type(error).__name__}: {reason})") from error
     if wave.size == 0:
         raise BadAudio("holds no samples")
-    peak = peak_of(wave)
-    if not np.isfinite(peak):
-        raise BadAudio("holds NaN or infinite samples")
-    if peak > LARGEST:
-        raise BadAudio(f"holds samples of {peak:.0e}, expected [-1, 1]")
+    if not peak_of(wave) <= LARGEST:  # NaN is neither
+        raise BadAudio(f"holds samples of {peak_of(wave):.0e}, expected [-1, 1]")
     if not RATES[0] <= found_rate <= RATES[1]:
         raise BadAudio(f"sampling rate is {found_rate} Hz, expected {RATES[0]} to {RATES[1]} Hz")
     wave = resample(wave, found_rate, rate)

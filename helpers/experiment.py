@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from helpers import data, inference, metrics, models, training, tuning, weights
+from helpers.data.listing import unreadable
 from helpers.files import replacing
 from helpers.tasks import Task, get_task
 
@@ -256,7 +257,7 @@ class Experiment:
             "environment": weights.environment(),
             "clips": {name: len(pack) for name, pack in self.data.splits.items()},
             "weights_digest": weights_digest or {},
-            "unreadable": self.data.unreadable(),
+            "unreadable": unreadable(self.data.problems),
             "notes": self.data.notes,
         } | more
         path = folder / f"{self.notebook}.json"

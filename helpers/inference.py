@@ -7,11 +7,7 @@ import pickle
 import time
 import warnings
 import zipfile
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import audio, features, models
 from helpers.data.listing import Item, Problem
-from helpers.data.pack import Pack
+from helpers.data.pack import Pack, read_all
 from helpers.files import replacing
-from helpers.models import count_parameters, window_logits
 from helpers.tasks import Task
 
 BATCH = 64  # clips
 HELD = 2**25  # samples: longer recordings are predicted in smaller batches
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say: equal networks are equal files
+CLIPS = 32  # predicted to measure the speed
 
 
-@torch.no_grad()
 def probabilities(model, waves: Iterable[np.ndarray], task: Task, batch: int = BATCH) -> np.ndarray:
     """Predict clips of any lengths.
 
@@ -51,21 +46,12 @@ def probabilities(model, waves: Iterable[np.ndarray], task: Task, batch: int = B
     ndarray, shape (clips, classes), float32
         For an SVM: its decision values through a softmax or sigmoid; they rank, they are not calibrated.
     """
-    found, waves = [], iter(waves)
-    while chunk := list(islice(waves, batch)):
-        lengths = np.array([len(wave) for wave in chunk])
-        out: list = [None] * len(chunk)
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            for row, values in zip(rows, _predict(model, np.stack([chunk[i] for i in rows]), task), strict=True):
-                out[row] = values
-        found.append(np.stack(out))
-    return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+    return np.stack([values for _, values in _in_batches(model, enumerate(waves), task, batch)])
 
 
-def predict_pack(model, pack: Pack, task: Task, batch: int = BATCH) -> np.ndarray:
+def predict_pack(model, pack: Pack, task: Task) -> np.ndarray:
     """Probabilities of all clips of a pack, (clips, classes) float32."""
-    return probabilities(model, (pack.take([clip])[0] for clip in range(len(pack))), task, batch)
+    return probabilities(model, (pack.take([clip])[0] for clip in range(len(pack))), task)
 
 
 def predict_items(
@@ -76,29 +62,39 @@ def predict_items(
     What cannot be used is appended to `problems` and passed over; memory grows neither with the number of items nor,
     beyond a few recordings, with their length.
     """
-    items, ahead, held = iter(items), deque(), []
-    workers = cpu_count() or 1
+    decoded = read_all(items, lambda item: audio.decode(item.file, task.rate, item.row)[0], problems)
+    return _in_batches(model, decoded, task, batch)
 
-    def predicted() -> Iterator[tuple[Item, np.ndarray]]:
-        found = probabilities(model, (wave for _, wave in held), task, batch)
-        yield from zip([item for item, _ in held], found, strict=True)
-        held.clear()
 
-    with ThreadPoolExecutor(workers) as pool:
-        while True:
-            for item in islice(items, 2 * workers - len(ahead)):
-                ahead.append((item, pool.submit(_attempt, item, task)))
-            if not ahead:
-                break
-            item, decoding = ahead.popleft()
-            result = decoding.result()
-            if isinstance(result, str):
-                problems.append(Problem(item.name, result))
-                continue
-            held.append((item, result))
-            if len(held) == batch or sum(len(wave) for _, wave in held) > HELD:
-                yield from predicted()
-        yield from predicted()
+def _in_batches(model, waves: Iterable[tuple], task: Task, batch: int) -> Iterator[tuple]:
+    """Pairs of something and a waveform, to pairs of the same and the waveform's probabilities."""
+    held: list[tuple] = []
+    for pair in waves:
+        held.append(pair)
+        if len(held) == batch or sum(len(wave) for _, wave in held) > HELD:
+            yield from _predict(model, held, task)
+            held.clear()
+    yield from _predict(model, held, task)
+
+
+@torch.no_grad()
+def _predict(model, held: list[tuple], task: Task) -> list[tuple]:
+    """What `_in_batches` says, of one batch: clips of equal length go through the model together."""
+    lengths, found = np.array([len(wave) for _, wave in held]), {}
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        waves = np.stack([held[row][1] for row in rows])
+        if isinstance(model, nn.Module):
+            logits = models.window_logits(model.eval(), waves, task)  # (clips, windows, classes)
+            values = models.to_probabilities(logits, task.multi_label).mean(dim=1).cpu()
+        else:
+            whole = audio.split_windows(waves, task.window_samples).reshape(len(waves), -1)
+            values = torch.from_numpy(np.float32(model.decision_function(features.pooled(whole, task))))
+            if values.ndim == 1:  # two classes: one margin
+                values = torch.stack([-values, values], dim=1)
+            values = models.to_probabilities(values, task.multi_label)
+        found |= zip(rows, values.numpy(), strict=True)
+    return [(name, found[row]) for row, (name, _) in enumerate(held)]
 
 
 def export(model: nn.Module, path: Path, extra: dict[str, str] | None = None) -> Path:
@@ -123,37 +119,8 @@ def export(model: nn.Module, path: Path, extra: dict[str, str] | None = None) ->
     return path
 
 
-def _attempt(item: Item, task: Task) -> np.ndarray | str:
-    try:
-        return audio.decode(item.path, task.rate, item.row)[0]
-    except audio.BadAudio as error:
-        return str(error)
-
-
-def _predict(model, waves: np.ndarray, task: Task) -> np.ndarray:
-    if isinstance(model, nn.Module):
-        logits = models.window_logits(model.eval(), waves, task)  # (clips, windows, classes)
-        return models.to_probabilities(logits, task.multi_label).mean(dim=1).cpu().numpy()
-    whole = audio.split_windows(waves, task.window_samples).reshape(len(waves), -1)
-    values = torch.from_numpy(np.asarray(model.decision_function(features.pooled(whole, task)), dtype=np.float32))
-    if values.ndim == 1:  # two classes: one margin
-        values = torch.stack([-values, values], dim=1)
-    return models.to_probabilities(values, task.multi_label).numpy()
-
-
-CLIPS = 32  # predicted to measure the speed
-
-
 def cost(model, task: Task, seconds: float = 1.0) -> dict[str, float]:
-    """Measure a model on noise; what it costs does not depend on the sound.
-
-    Parameters
-    ----------
-    model : nn.Module or sklearn estimator
-        From `weights.load`.
-    task : Task
-    seconds : float
-        Predict for about this long to measure the speed, at least twice.
+    """Measure a model on noise, for about so many seconds; what it costs does not depend on the sound.
 
     Returns
     -------
@@ -163,31 +130,21 @@ def cost(model, task: Task, seconds: float = 1.0) -> dict[str, float]:
     """
     waves = np.random.default_rng(0).normal(0, 0.1, (CLIPS, task.clip_samples)).astype(np.float32)
     if isinstance(model, nn.Module):
-        learned = count_parameters(model)
+        learned = models.count_parameters(model)
         size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            window_logits(model.eval(), waves[:1], task)
+            models.window_logits(model.eval(), waves[:1], task)
         work = counter.get_total_flops() / 2  # one multiply-add is two operations
     else:
-        described = features.pooled(waves[:1], task).shape[1]
-        learned = work = _kernel_points(model) * described
+        steps = [*model[:-1], *getattr(model[-1], "estimators_", [model[-1]])]
+        points = [getattr(step, "components_", getattr(step, "support_", ())) for step in steps]
+        # Every new clip is compared with so many others
+        learned = work = sum(map(len, points)) * features.pooled(waves[:1], task).shape[1]
         size = len(pickle.dumps(model))  # written only to be counted
     took: list[float] = []
     while len(took) < 2 or sum(took) < seconds:
         started = time.perf_counter()
         probabilities(model, waves, task)
         took.append(time.perf_counter() - started)
-    return {
-        "parameters": learned,
-        "bytes": size,
-        "multiply_adds": work,
-        "clips_per_second": CLIPS / float(np.median(took)),
-    }
-
-
-def _kernel_points(model) -> int:
-    """Clips that every new clip is compared with: support vectors of all SVMs, or the approximation's components."""
-    points = [len(step.components_) for step in model if hasattr(step, "components_")]
-    last = model[-1]
-    each = getattr(last, "estimators_", [last])
-    return sum(points) + sum(len(svm.support_) for svm in each if hasattr(svm, "support_"))
+    speed = CLIPS / float(np.median(took))
+    return {"parameters": learned, "bytes": size, "multiply_adds": work, "clips_per_second": speed}

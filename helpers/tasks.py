@@ -19,43 +19,19 @@ TAGS = (
 
 @dataclass(frozen=True)
 class Task:
-    """What a task is: its labels, its clips, and how it is scored.
+    """What a task is: its labels, its clips, and how it is scored."""
 
-    Attributes
-    ----------
-    name : str
-        Also the name of the reader module, `helpers.data.<name>`.
-    title : str
-        For headings and axes.
-    classes : tuple of str
-        Labels in the order of the logits.
-    rate : int
-        Sampling rate of every waveform, in Hz.
-    clip_samples, window_samples : int
-        Length of one clip, and of the window a model sees; a clip's prediction is the mean over its windows.
-    multi_label : bool
-        True: any number of labels per clip (sigmoid, binary cross-entropy); False: exactly one (softmax).
-    headline : str
-        The metric that the results table shows, a key of `metrics.scores`.
-    keep_level : bool
-        True when a clip's level says something about its label ("loud", "quiet"); False: models remove it.
-    mel : tuple of int
-        FFT length and hop in samples, number of mel bands of the models' front end.
-    batch : int
-        Clips per training step; a clip of many windows is many examples.
-    """
-
-    name: str
-    title: str
-    classes: tuple[str, ...]
-    rate: int
-    clip_samples: int
-    window_samples: int
-    multi_label: bool
-    headline: str
-    keep_level: bool
-    mel: tuple[int, int, int]
-    batch: int
+    name: str  # also of the reader module, `helpers.data.<name>`
+    title: str  # for headings and axes
+    classes: tuple[str, ...]  # in the order of the logits
+    rate: int  # of every waveform, in Hz
+    clip_samples: int  # length of one clip
+    window_samples: int  # of what a model sees at once; a clip's prediction is the mean over its windows
+    multi_label: bool  # True: any number of labels per clip (sigmoid, binary cross-entropy); False: one (softmax)
+    headline: str  # the metric that the results table shows, a key of `metrics.scores`
+    keep_level: bool  # a clip's level says something about its label ("loud", "quiet"); else models remove it
+    mel: tuple[int, int, int]  # FFT length and hop in samples, number of mel bands of the models' front end
+    batch: int  # clips per training step; a clip of many windows is many examples
 
     @property
     def second(self) -> str:
@@ -77,27 +53,14 @@ TASKS = {
 
 
 def get_task(name: str) -> Task:
-    """Return the task called `name`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such task.
-    """
+    """The task called `name`; ValueError if there is none."""
     if name not in TASKS:
         raise ValueError(f"TASK: found {name!r}, expected one of {', '.join(TASKS)}.")
     return TASKS[name]
 
 
 def subset(classes: tuple[str, ...], wanted: str) -> tuple[str, ...]:
-    """Keep the classes named in `wanted`, in the order given there.
-
-    Parameters
-    ----------
-    classes : tuple of str
-        All classes of the data.
-    wanted : str
-        Comma-separated names, such as "en,es"; "" keeps all.
+    """The classes named in `wanted`, such as "en,es", in the order given there; "" keeps all.
 
     Raises
     ------
@@ -105,8 +68,7 @@ def subset(classes: tuple[str, ...], wanted: str) -> tuple[str, ...]:
         If a name is not among `classes`, is given twice, or fewer than two are left.
     """
     names = tuple(part.strip() for part in wanted.split(",") if part.strip()) or classes
-    unknown = [name for name in names if name not in classes]
-    if unknown or len(names) < 2 or len(set(names)) < len(names):
+    if len(names) < 2 or len(set(names) & set(classes)) < len(names):
         raise ValueError(
             f"CLASSES: found {wanted!r}, expected two or more different names out of {', '.join(classes)}, "
             "separated by commas."

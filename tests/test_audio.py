@@ -34,26 +34,17 @@ def stored(array):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".npy"])
-def test_every_format_decodes_to_the_same_mono_float32(tmp_path, suffix):
+def test_every_format_decodes_to_the_mean_of_its_channels(tmp_path, suffix):
     path = tmp_path / f"clip{suffix}"
     if suffix == ".npy":
         np.save(path, tone().astype(np.float16))
     else:
-        soundfile.write(path, tone(), RATE)
+        soundfile.write(path, np.stack([2 * tone(), np.zeros(RATE)], axis=1), RATE)  # stereo: their mean is asked for
     wave, rate = audio.decode(path, RATE)
     assert (wave.dtype, wave.ndim, rate) == (np.float32, 1, RATE)
     assert len(wave) == pytest.approx(RATE, rel=0.02)
     assert wave[500:-500].std() == pytest.approx(0.5 / np.sqrt(2), rel=0.03)
     assert strongest_hertz(wave) == pytest.approx(440, abs=2)
-
-
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
-def test_stereo_is_mixed_down_to_the_mean_of_its_channels(tmp_path, suffix):
-    path = tmp_path / f"clip{suffix}"
-    soundfile.write(path, np.stack([tone(), np.zeros(RATE)], axis=1), RATE)
-    wave, _ = audio.decode(path, RATE)
-    assert wave.ndim == 1
-    assert wave[500:-500].std() == pytest.approx(0.25 / np.sqrt(2), rel=0.05)
 
 
 @pytest.mark.parametrize(("found", "wanted"), [(44_100, 8_000), (16_000, 12_000), (8_000, 16_000)])
@@ -94,16 +85,12 @@ def test_a_row_of_an_array_is_that_clip_at_the_wanted_rate(tmp_path):
         ("clip.mp3", b"no sound in here", "cannot be decoded"),
         ("clip.npy", b"no sound in here", "cannot be decoded"),
         ("clip.npy", stored(tone())[:500], "cannot be decoded"),
-        ("clip.npy", stored(tone())[:20], "cannot be decoded"),
-        ("clip.npy", stored(tone()).replace(b"}", b" ", 1), "cannot be decoded"),  # one changed byte in the header
-        ("clip.npy", b"PK\x03\x04 half a zip file", "cannot be decoded"),
-        ("clip.npy", stored(np.zeros(9, dtype=[("left", "f4"), ("right", "f4")])), "cannot be decoded"),
         ("clip.npy", stored(np.array([print], dtype=object)), "cannot be decoded"),
         ("clip.npy", stored(np.zeros(0)), "holds no samples"),
-        ("clip.npy", stored(np.zeros(RATE)), "silent"),
         ("clip.npy", stored(np.full(RATE, 0.5e-4)), "silent"),
-        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.nan, tone())), "NaN or infinite"),
-        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.inf, tone())), "NaN or infinite"),
+        ("clip.npy", stored(np.full(RATE, 1e30)), r"holds samples of 1e\+30, expected \[-1, 1\]"),
+        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.nan, tone())), "holds samples of nan"),
+        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.inf, tone())), "holds samples of inf"),
     ],
 )  # fmt: skip
 def test_a_recording_that_cannot_be_used_is_refused_with_its_reason(tmp_path, name, content, reason):
@@ -127,15 +114,10 @@ def test_a_row_that_is_not_in_the_array_is_refused(tmp_path):
         audio.decode(tmp_path / "clips.npy", RATE, row=1)
 
 
-@pytest.mark.parametrize(("length", "kept"), [(3, 3), (5, 5), (8, 5)])
-def test_fit_length_pads_the_end_with_zeros_or_cuts_it_off(length, kept):
-    wave = np.arange(1, length + 1, dtype=np.float32)
-    assert audio.fit_length(wave, 5).tolist() == wave[:kept].tolist() + [0.0] * (5 - kept)
-
-
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (4, 1), (10, 1), (14, 1), (15, 2), (20, 2), (24, 2), (25, 3)])
-def test_windows_drop_a_rest_of_less_than_half_and_pad_a_longer_one(length, count):
+def test_a_wave_is_cut_or_padded_and_windows_drop_a_rest_of_less_than_half(length, count):
     wave = np.arange(1, length + 1, dtype=np.float32)
+    assert audio.fit_length(wave, 5).tolist() == [*wave[:5], *[0.0] * (5 - length)]
     windows = audio.split_windows(wave, 10)
     assert windows.shape == (count, 10)
     assert windows.reshape(-1)[:length].tolist() == wave[: count * 10].tolist()
@@ -171,12 +153,6 @@ def test_torchaudio_gets_a_stub_only_where_its_plain_import_fails(tmp_path, brok
 
 def test_any_other_failure_of_torchaudio_is_not_hidden(tmp_path):
     assert "ImportError: libcudart" in import_fake(tmp_path, True, "ImportError").stderr
-
-
-def test_the_installed_torchaudio_gives_mel_filters():
-    filters = audio.import_torchaudio().functional.melscale_fbanks(257, 0.0, 4000.0, 40, 8000)
-    assert filters.shape == (257, 40)
-    assert (filters.sum(0) > 0).all()
 
 
 @pytest.mark.parametrize("name", ["NSynth", "", "fsd50k"])

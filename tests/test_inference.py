@@ -1,4 +1,4 @@
-"""A clip's score depends on the clip alone, and a bad recording does not stop the others."""
+"""A clip's score depends on the clip alone, a bad recording does not stop the others, and costs are counted."""
 
 from dataclasses import replace
 from os import cpu_count
@@ -8,8 +8,9 @@ import pytest
 import soundfile
 import torch
 from sklearn.svm import SVC
+from torch import nn
 
-from helpers import audio, features, inference, models
+from helpers import audio, features, inference, models, svm
 from helpers.data.listing import Item
 from helpers.data.pack import Pack
 from helpers.tasks import TASKS
@@ -92,14 +93,13 @@ def test_a_machine_of_two_classes_ranks_by_its_margin():
     np.testing.assert_array_equal(np.argsort(found[:, 1]), np.argsort(model.decision_function(rows)))
 
 
-@pytest.mark.parametrize("batch", [1, 3, 64])
-def test_a_pack_is_predicted_like_its_clips(batch):
+def test_a_pack_is_predicted_like_its_clips():
     task = SHORT["nsynth"]
     waves = np.rint(np.stack([sound(12_000, seed) for seed in range(5)]) * 20_000).astype(np.int16)
     names = np.array(list("abcde"))
     pack = Pack(waves, np.arange(5), np.zeros(5, int), names, names, names).select(np.array([4, 0, 2]))
     expected = inference.probabilities(network(task), waves[[4, 0, 2]].astype(np.float32) / 32_767, task)
-    np.testing.assert_allclose(inference.predict_pack(network(task), pack, task, batch), expected, atol=1e-5)
+    np.testing.assert_allclose(inference.predict_pack(network(task), pack, task), expected, atol=1e-5)
 
 
 def write(path, wave, rate):
@@ -152,3 +152,45 @@ def test_memory_does_not_grow_with_the_length_or_the_number_of_recordings(tmp_pa
     assert max(seen) <= 8
     assert sum(seen) == 100 * 12  # windows of 4,096 samples
     np.testing.assert_allclose(rows, np.repeat(whole, 99, axis=0), atol=1e-5)
+
+
+class OneLayer(nn.Module):
+    """A dense layer on a window: its costs are known by heart."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(40_000, 6)
+
+    def forward(self, wave):
+        return self.dense(wave)
+
+
+def test_a_dense_layer_costs_what_it_must():
+    price = inference.cost(OneLayer(), TASKS["languages"], seconds=0)
+    assert price["parameters"] == 40_001 * 6
+    assert price["bytes"] == 4 * 40_001 * 6
+    assert price["multiply_adds"] == 40_000 * 6
+    assert price["clips_per_second"] > 0
+
+
+def test_windows_count_and_a_convolution_too():
+    task = TASKS["magnatagatune"]
+    model = models.build(models.config_for(task, "RawCNN", 50))
+    frames = -(-task.window_samples // 256)  # 137
+    window = frames * 32 * 256 + frames * 32 * 32 * 8 + frames // 4 * 32 * 32 * 8 + 32 * (frames // 16) * 100 + 100 * 50
+    assert inference.cost(model, task, seconds=0)["multiply_adds"] == 10 * window
+    assert not model.training
+    assert all(value.grad is None for value in model.parameters())
+
+
+@pytest.mark.parametrize("clips", [60, svm.EXACT_UP_TO + 1])
+def test_an_svm_costs_its_support_vectors_or_components(clips, monkeypatch):
+    described = np.random.default_rng(0).normal(size=(60, 590)).astype(np.float32)
+    monkeypatch.setattr(svm, "STEPS", 60 * clips)
+    monkeypatch.setattr(svm, "COMPONENTS", 20)
+    model = svm.make(1.0, 1e-3, clips).fit(described, np.arange(60) % 6)
+    price = inference.cost(model, TASKS["languages"], seconds=0)
+    points = 20 if clips > 60 else sum(len(one.support_) for one in model[-1].estimators_)
+    assert price["parameters"] == price["multiply_adds"] == 590 * points
+    assert price["bytes"] > 4 * 590
+    assert torch.is_grad_enabled()

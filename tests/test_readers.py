@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -55,22 +54,6 @@ def test_nsynth_is_read_with_and_without_its_json(tmp_path, with_entries):
     }
 
 
-def test_a_listed_note_takes_little_more_than_its_path(tmp_path):
-    names = [f"guitar_acoustic_{number:03}-{pitch:03}-100" for number in range(50) for pitch in range(40)]
-    touch(tmp_path, *(f"audio/{name}.wav" for name in names))
-    entry = {"instrument_family_str": "guitar", "note_str": "unread", "qualities": [0] * 10}
-    (tmp_path / "examples.json").write_text(
-        json.dumps({name: {**entry, "instrument_str": name[:-8]} for name in names})
-    )
-    nsynth.read(tmp_path)
-    tracemalloc.start()
-    listing = nsynth.read(tmp_path)
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(listing.splits["all"]) == len(names)
-    assert held < (320 + len(str(tmp_path))) * len(names)
-
-
 def test_a_bare_folder_of_notes_is_one_split(tmp_path):
     assert [nsynth.pitch(name) for name in (f"nsynth-test/{LEAD}", "me.wav")] == [72, None]
     listing = nsynth.read(touch(tmp_path, f"{FLUTE}.wav", f"{LEAD}.wav", "harp_acoustic_001-060-100.wav", "me.wav"))
@@ -100,14 +83,11 @@ def test_a_note_whose_label_is_in_doubt_is_listed(tmp_path, family, reason):
     assert "its WAV is missing" in problems(listing)["nsynth-test/organ_electronic_001-060-100"]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b'{"a": {', "not valid JSON"), (b"\xff", "not valid JSON"), (b"[1]", "one object"), (b'{"a": 1}', "one object")],
-)
-def test_a_malformed_examples_json_is_refused_with_its_path(tmp_path, content, words):
+@pytest.mark.parametrize("content", [b'{"a": {', b"\xff", b"[1]", b'{"a": 1}', b""])
+def test_a_malformed_examples_json_is_refused_with_its_path(tmp_path, content):
     entries(tmp_path / "nsynth-train")
     (tmp_path / "nsynth-train/examples.json").write_bytes(content)
-    with pytest.raises(ValueError, match=f"nsynth-train/examples.json: .*{words}.*Fetch it again"):
+    with pytest.raises(ValueError, match=r"nsynth-train/examples.json: found no JSON of NSynth .*\. Fetch"):
         nsynth.read(tmp_path)
 
 
@@ -150,31 +130,21 @@ def test_parts_0_to_b_train_c_validates_d_to_f_test_and_divided_artists_are_note
     assert magnatagatune.read(tmp_path).notes == ["1 of 2 artists lie in two splits; albums do not."]
 
 
-@pytest.mark.parametrize("merge", [False, True])
-def test_tags_that_mean_the_same_are_joined_when_asked(tmp_path, merge):
-    tags = ["drums", "sitar", "drum", "woman", "female vocals"]
-    annotations(tmp_path, tags, [("a/a-b-1.mp3", ["drums", "sitar"]), ("d/c-d-1.mp3", ["drum", "woman"])])
-    listing = magnatagatune.read(tmp_path, merge_synonyms=merge)
-    assert listing.classes == (("drum", "female", "sitar") if merge else tuple(sorted(tags)))
-    assert listing.splits["train"][0].labels == (("drum", "sitar") if merge else ("drums", "sitar"))
-    assert listing.splits["test"][0].labels == (("drum", "female") if merge else ("drum", "woman"))
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "expected tab-separated columns"),
-        ("\n\n", "expected tab-separated columns"),
-        ("clip_id\tmp3_path\n1\t0/x.mp3\n", r"expected tab-separated columns clip_id, tags …, mp3_path"),
-        ("clip_id,rock,mp3_path\n1,0,a/b.mp3\n", "expected tab-separated columns"),
-        (HEADER + "1\t0\ta/b-c-1.mp3\n2\t1\n", r"line 3: found 2 columns, expected 3"),
-        (HEADER + '1\t0\t"a/b-c-1.mp3\n' + "2\t1\ta/b-c-2.mp3\n" * 9000, "Fetch"),  # a quote that never closes
-        (HEADER + "1\t0\ta/\udcff.mp3\n", "Fetch"),
+        ("", "not enough values"),
+        ("clip_id\tmp3_path\n1\t0/x.mp3\n", "1 lines below"),
+        ("clip_id,rock,mp3_path\n1,0,a/b.mp3\n", "1 lines below .*rock"),
+        (HEADER, "0 lines below"),
+        (HEADER + "1\t0\ta/b-c-1.mp3\n2\t1\n", "line 3 has not 3 columns"),
+        (HEADER + '1\t0\t"a/b-c-1.mp3\n' + "2\t1\ta/b-c-2.mp3\n" * 9000, "field"),  # a quote that never closes
+        (HEADER + "1\t0\ta/\udcff.mp3\n", "utf-8"),
     ],
 )
 def test_a_damaged_csv_is_refused_with_its_path(tmp_path, content, words):
     (tmp_path / "annotations_final.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ValueError, match=rf"annotations_final\.csv.*{words}"):
+    with pytest.raises(ValueError, match=rf"annotations_final\.csv: .*{words}.* mp3_path between tabs\. Fetch"):
         magnatagatune.read(tmp_path)
 
 
@@ -207,19 +177,21 @@ def test_bristol_label_files_and_flat_arrays_are_read(tmp_path):
     np.testing.assert_allclose(loaded.valid.take([0])[0], waves[2], atol=1 / 32767)
 
 
-def test_bristol_rows_with_odd_labels_or_paths_are_listed(tmp_path):
-    odd = [("a/two.npy", np.zeros(2), "d"), ("a/none.npy", None, "d"), ("a/word.npy", "rock", "d")]
-    odd += [("../up.npy", one_hot(), "d"), ("/abs.npy", one_hot(), "d")]
-    bristol(tmp_path, "val", [*odd, ("d/a-b-1.npy", one_hot(), "d")])
+def test_bristol_files_outside_are_listed_and_labels_of_another_form_refused(tmp_path):
+    outside = [("../up.npy", one_hot(), "d"), ("/abs.npy", one_hot(), "d")]
+    bristol(tmp_path, "val", [*outside, ("d/a-b-1.npy", one_hot(), "d")])
     listing = magnatagatune.read(tmp_path)
-    assert list(problems(listing)) == [row[0] for row in odd]
+    assert list(problems(listing)) == [row[0] for row in outside]
     assert list(items(listing)) == ["d/a-b-1.npy"]
+    for odd in (np.zeros(2), None, "rock"):
+        bristol(tmp_path, "val", [("d/a-b-1.npy", one_hot(), "d"), ("a/odd.npy", odd, "d")])
+        with pytest.raises(ValueError, match=r"val_labels.pkl: refused .*label \(50 numbers\)"):
+            magnatagatune.read(tmp_path)
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_a_frame_of_the_installed_pandas_is_read_whatever_its_protocol(tmp_path, protocol):
+def test_a_frame_of_the_installed_pandas_is_read_whatever_its_protocol(tmp_path):
     rows = {"file_path": ["a/b.npy", "c/d.npy"], "label": [one_hot("drum"), one_hot()], "part": ["c", "d"]}
-    for index in (None, [7, 3]):
+    for index, protocol in ((None, 3), ([7, 3], 4), (None, 5)):
         frame = pd.DataFrame(rows, index=index)
         frame.to_pickle(tmp_path / "x.pkl", protocol=protocol)
         pd.testing.assert_frame_equal(magnatagatune.load_labels(tmp_path / "x.pkl"), frame)
@@ -253,7 +225,7 @@ def test_a_label_pickle_that_carries_code_is_refused_and_does_not_run(tmp_path, 
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps({"a": 1}), pickle.dumps(pd.DataFrame({"a": [1]}))])
 def test_a_label_file_that_is_no_frame_with_the_columns_is_refused(tmp_path, content):
     (tmp_path / "x.pkl").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x.pkl: refused .*expected a pandas frame with file_path, label, part"):
+    with pytest.raises(ValueError, match=r"x.pkl: refused .*expected a pandas frame with file_path, label"):
         magnatagatune.load_labels(tmp_path / "x.pkl")
 
 

@@ -18,11 +18,7 @@ from helpers.tasks import TASKS
 
 TASK = TASKS["languages"]
 MEND = r"Get the file again \(git checkout, or the release\), or train with MODE='train'"
-INFO = {
-    "task": TASK.name, "classes": TASK.classes, "data": "demo", "data_digest": "ab" * 32, "seed": 7, "rate": 8_000,
-    "scores": {"top1": {"value": 0.6543, "low": 0.6, "high": 0.7, "n": 321, "chance": 1 / 6}},
-    "per_class": {"de": [0.25, 50], "pt": [0.875, 51]}, "per_class_metric": "recall", "parameters": 12_345,
-}  # fmt: skip
+INFO = {"task": TASK.name, "classes": TASK.classes, "data": "demo", "seed": 7}
 
 
 def network(kind="MelCNN", seed=1, task=TASK):
@@ -73,10 +69,10 @@ def test_a_network_comes_back_with_equal_logits(kind, task, tmp_path):
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_an_svm_comes_back_with_equal_decisions(multi_label, tmp_path):
     model, features = svm(multi_label)
-    digest = weights.save(tmp_path, "svm", model, INFO)
+    weights.save(tmp_path, "svm", model, INFO)
     found, info = weights.load(tmp_path, "svm", TASK)
     np.testing.assert_array_equal(found.decision_function(features), model.decision_function(features))
-    assert (info["file"], info["sha256"]) == ("svm.skops", digest)
+    assert info["file"] == "svm.skops"
 
 
 @pytest.mark.parametrize("place", [0, 1000, -1])
@@ -98,31 +94,19 @@ def test_missing_files_are_named(tmp_path):
         weights.load(tmp_path, "mel_cnn", TASK)
     with pytest.raises(FileNotFoundError, match=rf"raw_cnn.json: no such weights \(there: mel_cnn\)\. {MEND}"):
         weights.load(tmp_path, "raw_cnn", TASK)
-    with pytest.raises(FileNotFoundError, match=r"\(there: none\)"):
-        weights.load(tmp_path / "nowhere", "mel_cnn", TASK)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", "null", '{"file": "mel_cnn.pt"}', b"\xff\xfe\x00"])
-def test_a_damaged_description_is_refused(text, tmp_path):
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"file": "mel_cnn.pt"}', "\xff{", "sha256", "task", "classes"])
+def test_a_description_that_is_none_or_lacks_an_entry_is_refused(text, tmp_path):
     save(tmp_path)
-    (tmp_path / "mel_cnn.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    if text.isidentifier():
+        text = json.dumps(json.loads((tmp_path / "mel_cnn.json").read_text()) | {text: 5})
+    (tmp_path / "mel_cnn.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=rf"mel_cnn.json: not a description of weights .* {MEND}"):
         weights.load(tmp_path, "mel_cnn", TASK)
 
 
-@pytest.mark.parametrize("key", ["file", "sha256", "task", "classes", "config"])
-@pytest.mark.parametrize("wrong", ["absent", None, 5])
-def test_a_description_with_a_missing_or_senseless_entry_is_refused(key, wrong, tmp_path):
-    save(tmp_path)
-    info = json.loads((tmp_path / "mel_cnn.json").read_text()) | {key: wrong}
-    if wrong == "absent":
-        del info[key]
-    (tmp_path / "mel_cnn.json").write_text(json.dumps(info))
-    with pytest.raises(ValueError, match="mel_cnn"):
-        weights.load(tmp_path, "mel_cnn", TASK, TASK.classes)
-
-
-@pytest.mark.parametrize("file", ["../mel_cnn.pt", "/mel_cnn.pt", "sub/mel_cnn.pt", "..", "", "mel_cnn.pkl", "mel_cnn"])
+@pytest.mark.parametrize("file", ["../mel_cnn.pt", "/mel_cnn.pt", "sub/mel_cnn.pt", "..", "", "mel_cnn.pkl"])
 def test_a_description_that_names_a_file_outside_or_of_another_kind_is_refused(file, tmp_path):
     folder = tmp_path / "inside"
     for copy in (tmp_path, folder, folder / "sub"):
@@ -132,29 +116,28 @@ def test_a_description_that_names_a_file_outside_or_of_another_kind_is_refused(f
         weights.load(folder, "mel_cnn", TASK)
 
 
-@pytest.mark.parametrize("classes", [("en", "es"), TASK.classes[::-1], (*TASK.classes, "it")])
-def test_weights_of_another_task_or_for_other_classes_or_in_another_order_are_refused(classes, tmp_path):
+def test_weights_of_another_task_or_for_other_classes_or_in_another_order_are_refused(tmp_path):
     save(tmp_path)
     with pytest.raises(ValueError, match=r"weights of task 'languages', expected 'nsynth'\. Choose the other TASK"):
         weights.load(tmp_path, "mel_cnn", TASKS["nsynth"])
-    with pytest.raises(
-        ValueError, match=rf"weights for the classes de, en, .*; expected {', '.join(classes)}, in this"
-    ):
-        weights.load(tmp_path, "mel_cnn", TASK, classes)
+    for classes in (("en", "es"), TASK.classes[::-1], (*TASK.classes, "it")):
+        words = rf"weights for the classes de, en, .*; expected {', '.join(classes)}, in this"
+        with pytest.raises(ValueError, match=words):
+            weights.load(tmp_path, "mel_cnn", TASK, classes)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": [*TASK.classes, "it"]}, "7 classes"),
-        ({"classes": [1, 2, 3, 4, 5, 6]}, r"not a description of weights \(names classes that are no text\)"),
-        ({"config": network("RawCNN")[1]}, "weights of RawCNN"),
+        ({"classes": [*TASK.classes, "it"]}, "7 classes for a network of 6"),
+        ({"config": network("RawCNN")[1]}, "state_dict for RawCNN"),
+        ({"config": None}, "TypeError"),
     ],
 )
 def test_a_description_that_does_not_fit_its_weights_is_refused(change, words, tmp_path):
     save(tmp_path)
     forge(tmp_path, **change)
-    with pytest.raises(ValueError, match=rf"mel_cnn.*: .*{words}"):
+    with pytest.raises(ValueError, match=rf"mel_cnn.pt: refused .*{words}.* {MEND}"):
         weights.load(tmp_path, "mel_cnn", TASK)
 
 
@@ -177,14 +160,16 @@ def test_code_in_a_weights_file_is_refused_and_does_not_run(zipped, suffix, tmp_
     torch.load(path, weights_only=False)
     (tmp_path / "ran").rmdir()  # so a careless loader does run it
     forge(tmp_path, file=path.name)
-    with pytest.raises(ValueError, match=rf"mel_cnn.{suffix}: (not the weights of MelCNN|refused) "):
+    with pytest.raises(ValueError, match=rf"mel_cnn.{suffix}: refused "):
         weights.load(tmp_path, "mel_cnn", TASK)
     assert not (tmp_path / "ran").exists()
 
 
 def test_an_svm_that_asks_for_an_untrusted_type_is_refused(tmp_path):
     weights.save(tmp_path, "svm", make_pipeline(FunctionTransformer(os.getcwd), svm()[0]), INFO)
-    with pytest.raises(ValueError, match=r"svm.skops: refused \(it asks for .*getcwd.*\), expected an SVM"):
+    with pytest.raises(
+        ValueError, match=r"svm.skops: refused \(ValueError it asks for .*getcwd.*\), expected what svm.json"
+    ):
         weights.load(tmp_path, "svm", TASK)
 
 
@@ -194,7 +179,7 @@ def test_a_file_that_is_no_weights_is_refused(content, suffix, tmp_path):
     save(tmp_path)
     (tmp_path / f"mel_cnn.{suffix}").write_bytes(content)
     forge(tmp_path, file=f"mel_cnn.{suffix}")
-    with pytest.raises(ValueError, match=rf"mel_cnn.{suffix}: (not the weights|refused) .*{MEND}"):
+    with pytest.raises(ValueError, match=rf"mel_cnn.{suffix}: refused .*{MEND}"):
         weights.load(tmp_path, "mel_cnn", TASK)
 
 
@@ -232,13 +217,13 @@ def test_nothing_half_written_stays_when_saving_fails(module, name, after, tmp_p
     assert all(torch.equal(value, old.state_dict()[name]) for name, value in found.state_dict().items())
 
 
-def test_the_card_names_task_digest_and_scores(tmp_path):
-    save(tmp_path)
-    text, info = (tmp_path / "mel_cnn.md").read_text(), weights.read_info(tmp_path, "mel_cnn")
-    parts = ("# mel_cnn (languages-demo)", info["sha256"], "| top1 | 0.654 | 0.600 – 0.700 | 321 | 0.167 |", "Seed 7")
-    rows = ("| class | recall | test clips |", "| de | 0.25 | 50 |", "| pt | 0.88 | 51 |", "12,345 trained parameters")
-    assert not [part for part in (*parts, *rows, "8000 Hz", ", ".join(TASK.classes)) if part not in text]
-    assert ("rendered, not recorded" in text) != ("rendered, not recorded" in weights.card("x", info | {"data": "own"}))
+def test_the_committed_cards_say_what_their_descriptions_say():
+    paths = sorted((Path(__file__).parent.parent / "weights").glob("*/*.json"))
+    assert len(paths) >= 19
+    for path in paths:
+        info = weights.read_info(path.parent, path.stem)
+        assert weights.card(path.stem, info) == path.with_suffix(".md").read_text()
+    assert "rendered, not recorded" not in weights.card("x", info | {"data": "own"})
 
 
 def test_find_prefers_weights_trained_on_the_data_then_the_first_root(tmp_path):
@@ -253,5 +238,6 @@ def test_find_prefers_weights_trained_on_the_data_then_the_first_root(tmp_path):
 
 def test_equal_weights_are_equal_files(tmp_path):
     model, config = network()
-    first, second = (weights.save(tmp_path / part, "net", model, {**INFO, "config": config}) for part in "ab")
-    assert first == second
+    for part in "ab":
+        weights.save(tmp_path / part, "net", model, {**INFO, "config": config})
+    assert (tmp_path / "a/net.pt").read_bytes() == (tmp_path / "b/net.pt").read_bytes()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from helpers.data.listing import Item, Listing, Problem, WrongLayout, check_groups, hold_out, read_plain
+from helpers.data.listing import Item, Listing, Problem, WrongLayout, audio_files, check_groups, hold_out
 from helpers.data.pack import Pack, open_packs
 from helpers.tasks import Task, subset
 
@@ -19,32 +19,17 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A task's data, split.
-
-    Attributes
-    ----------
-    name : str
-        "demo", or the folder's name: the second half of `weights/<task>-<data>`.
-    classes : tuple of str
-        In logit order.
-    train, valid, test : Pack
-    problems : list of Problem
-        Recordings left out, each with its reason.
-    notes : list of str
-        What a reader of the results should know.
-    digest : str
-        Of classes, split, labels and samples: equal digests mean equal data.
-    """
+    """A task's data, split."""
 
     task: Task
-    name: str
-    classes: tuple[str, ...]
+    name: str  # "demo", or the folder's name: the second half of `weights/<task>-<data>`
+    classes: tuple[str, ...]  # in logit order
     train: Pack
     valid: Pack
     test: Pack
-    problems: list[Problem]
-    notes: list[str]
-    digest: str
+    problems: list[Problem]  # recordings left out, each with its reason
+    notes: list[str]  # what a reader of the results should know
+    digest: str  # of classes, split, labels and samples: equal digests mean equal data
 
     @property
     def splits(self) -> dict[str, Pack]:
@@ -59,14 +44,9 @@ class Dataset:
             groups = len(set(pack.groups) - {""})
             lines.append(f"  {name:5} {len(pack):6} clips" + (f" of {groups} groups" if groups else ", groups unknown"))
         lines.append(f"  {len(self.problems)} recordings left out" + ":" * bool(self.problems))
-        lines += [f"    {problem.name}: {problem.reason}" for problem in self.problems[:10]]
+        lines += [f"    {problem}" for problem in self.problems[:10]]
         lines += [f"    … and {len(self.problems) - 10} more"] * (len(self.problems) > 10)
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
-
-    def unreadable(self) -> dict:
-        """The problems for a results file: count, and the first hundred."""
-        shown = [[problem.name, problem.reason] for problem in self.problems[:100]]
-        return {"count": len(self.problems), "first": shown}
 
 
 def read(task: Task, folder: str | Path) -> Listing:
@@ -89,16 +69,16 @@ def read(task: Task, folder: str | Path) -> Listing:
 
 
 def read_any(task: Task, path: Path, classes: tuple[str, ...]) -> Listing:
-    """As `read`, and what it refuses: a folder of audio files without labels, or one file; for inference alone.
-
-    `classes` are those of the model.
-    """
+    """As `read`; also one file, or a folder of audio files without labels, for a model of these classes to predict."""
     if path.is_file():
-        return Listing("one file", classes, {"all": [Item(path.name, path, (), "")]})
+        return Listing("one file", classes, {"all": [Item(path.name, str(path), (), "")]})
     try:
         return read(task, path)
     except WrongLayout:
-        return read_plain(path, classes)  # raises when there is no audio at all
+        found = [Item(file.relative_to(path).as_posix(), str(file), (), "") for file in audio_files(path)]
+        if not found:
+            raise
+        return Listing("plain audio files without labels", classes, {"all": found})
 
 
 def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = "") -> Dataset:
@@ -131,22 +111,20 @@ def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = 
     else:
         folder = Path(data).expanduser()
     listing = read(task, folder)
-    notes = list(listing.notes)
     packs, unreadable, changes = open_packs(listing, task, root / "cache")
     problems = listing.problems + unreadable
-    notes += [f"{count} recordings were {change}." for change, count in sorted(changes.items())]
-
+    notes = listing.notes + [f"{count} recordings were {change}." for change, count in sorted(changes.items())]
     kept = subset(listing.classes, classes)
     packs = {name: _restrict(pack, listing.classes, kept) for name, pack in packs.items()}
-    packs = _complete(packs, task, notes)
+    _complete(packs, task, notes)
     _drop_repeats(packs, problems)
     for name in SPLITS:
         if not len(packs.get(name, ())):
+            found = ", ".join(f"{split} {len(pack)}" for split, pack in packs.items())
             raise ValueError(
-                f"{folder}: no clip in the {name} split (found "
-                + ", ".join(f"{split} {len(pack)}" for split, pack in packs.items())
-                + f"; {len(problems)} recordings left out, first: {problems[0] if problems else 'none'}), expected at "
-                "least one. Add the split, or give a folder without splits and one will be made."
+                f"{folder}: no clip in the {name} split (found {found}; {len(problems)} recordings left out, first: "
+                f"{problems[0] if problems else 'none'}), expected at least one. Add the split, or give a folder "
+                "without splits and one will be made."
             )
     check_groups({name: pack.groups for name, pack in packs.items()}, listing.may_share)
     digest = digest_of(kept, packs)
@@ -159,24 +137,18 @@ def name_of(data: str) -> str:
 
 
 def _restrict(pack: Pack, classes: tuple[str, ...], kept: tuple[str, ...]) -> Pack:
-    if kept == classes:
-        return pack
-    columns = [classes.index(name) for name in kept]
+    """The pack with labels counted by `kept`; with one label per clip, only the clips of these classes."""
     if pack.targets.ndim == 2:
-        targets, clips = pack.targets[:, columns], slice(None)
-    else:
-        place = np.full(len(classes), -1)
-        place[columns] = np.arange(len(kept))
-        targets, clips = place[pack.targets], place[pack.targets] >= 0
-    return Pack(pack.waves, pack.rows, targets, pack.names, pack.groups, pack.digests).select(clips)
+        return replace(pack, targets=pack.targets[:, [classes.index(name) for name in kept]])
+    targets = np.array([kept.index(name) if name in kept else -1 for name in classes])[pack.targets]
+    return replace(pack, targets=targets).select(targets >= 0)
 
 
-def _complete(packs: dict[str, Pack], task: Task, notes: list[str]) -> dict[str, Pack]:
+def _complete(packs: dict[str, Pack], task: Task, notes: list[str]) -> None:
     """Make the splits that are missing: test only where no split is given at all, validation out of training."""
-    packs = dict(packs)
-    missing = [name for name in ("test", "valid") if name not in packs and (name == "valid" or "all" in packs)]
+    missing = ["valid"] * ("valid" not in packs)
     if "all" in packs:
-        packs["train"] = packs.pop("all")
+        packs["train"], missing = packs.pop("all"), ["test", "valid"]
     for name in missing if "train" in packs else ():
         pack = packs["train"]
         # Equal samples under two names stay together even where no group is known
@@ -184,7 +156,6 @@ def _complete(packs: dict[str, Pack], task: Task, notes: list[str]) -> dict[str,
         mask = hold_out(groups, np.zeros(len(pack), int) if task.multi_label else pack.targets)
         packs["train"], packs[name] = pack.select(~mask), pack.select(mask)
         notes.append(f"The {name} split was made here: about 20 % of the clips, whole groups, shuffled with seed 2023.")
-    return packs
 
 
 def _drop_repeats(packs: dict[str, Pack], problems: list[Problem]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data.listing import Item, Listing, Problem, audio_files, wrong_layout
+from helpers.data.listing import Item, Listing, Problem, WrongLayout, audio_files
 from helpers.tasks import LANGUAGES
 
 ARRAYS = "inputs_{split}_fp16.npy", "targets_{split}_int8.npy"
@@ -28,7 +28,7 @@ def read(folder: Path) -> Listing:
     present = [name for name in ("train", "valid", "test") if (folder / name).is_dir()]
     parts = {name: folder / name for name in present} or {"all": folder}
     if not any((part / language).is_dir() for part in parts.values() for language in LANGUAGES):
-        raise wrong_layout(folder, f"inputs_train_fp16.npy …, or folders of audio files named {', '.join(LANGUAGES)}")
+        raise WrongLayout(folder, f"inputs_train_fp16.npy …, or folders of audio files named {', '.join(LANGUAGES)}")
     listing = Listing("folders named after the language", LANGUAGES, {})
     for split, part in parts.items():
         listing.splits[split] = []
@@ -39,7 +39,7 @@ def read(folder: Path) -> Listing:
                 continue
             pieces = path.stem.split("__")
             group = "__".join(pieces[:2]) if len(pieces) == 3 else ""
-            listing.splits[split].append(Item(name, path, (language,), group))
+            listing.splits[split].append(Item(name, str(path), (language,), group))
     return listing
 
 
@@ -50,22 +50,20 @@ def _read_arrays(folder: Path) -> Listing:
         inputs, targets = (folder / name.format(split=split) for name in ARRAYS)
         if not inputs.is_file():
             continue
-        if not targets.is_file():
-            raise ValueError(f"{folder}: found {inputs.name}, expected {targets.name} beside it. Fetch both files.")
         try:
             shape, labels = np.load(inputs, mmap_mode="r").shape, np.load(targets).reshape(-1)
+            if len(shape) != 2 or shape[0] != len(labels) or labels.dtype.kind not in "iu":
+                raise ValueError(f"shape {shape} with {len(labels)} targets of type {labels.dtype}")
         except Exception as error:  # a damaged header may raise anything
-            raise ValueError(f"{inputs} or {targets.name}: not a NumPy array ({error}). Fetch it again.") from error
-        if len(shape) != 2 or shape[0] != len(labels) or labels.dtype.kind not in "iu":
             raise ValueError(
-                f"{inputs}: shape {shape} with {len(labels)} targets, expected clips × samples and one target per "
-                f"clip as whole numbers; {targets.name} holds {labels.dtype}. Fetch both files again."
-            )
+                f"{inputs}: cannot be used with {targets.name} ({error}), expected clips × samples, and beside it one "
+                "whole number for each clip. Fetch both files again."
+            ) from error
         listing.splits[split] = []
         for row, label in enumerate(labels):
             name = f"{inputs.name}[{row}]"
             if 0 <= label < len(LANGUAGES):
-                listing.splits[split].append(Item(name, inputs, (LANGUAGES[label],), "", row))
+                listing.splits[split].append(Item(name, str(inputs), (LANGUAGES[label],), "", row))
             else:
                 listing.problems.append(Problem(name, f"label outside the classes: {label}"))
     return listing

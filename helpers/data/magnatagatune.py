@@ -12,55 +12,29 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from helpers.data.listing import Item, Listing, Problem, wrong_layout
+from helpers.data.listing import Item, Listing, Problem, WrongLayout
 from helpers.tasks import TAGS
 
 PARTS = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}
 TOP_TAGS = 50
-# What annotators wrote for the same thing; the first word of a row stands for all of it.
-SYNONYMS = (
-    ("beat", "beats"), ("chant", "chanting"), ("choir", "choral"), ("classical", "clasical", "classic"),
-    ("drum", "drums"), ("electro", "electronic", "electronica", "electric"), ("fast", "fast beat", "quick"),
-    ("female", "female singer", "female singing", "female vocals", "female vocal", "female voice", "woman",
-     "woman singing", "women"),
-    ("flute", "flutes"), ("guitar", "guitars"), ("hard", "hard rock"), ("harpsichord", "harpsicord"),
-    ("heavy", "heavy metal", "metal"), ("horn", "horns"), ("india", "indian"), ("jazz", "jazzy"),
-    ("male", "male singer", "male vocal", "male vocals", "male voice", "man", "man singing", "men"),
-    ("no beat", "no drums"), ("no singer", "no singing", "no vocal", "no vocals", "no voice", "no voices",
-     "instrumental"), ("opera", "operatic"), ("orchestra", "orchestral"), ("quiet", "silence"), ("singer", "singing"),
-    ("space", "spacey"), ("string", "strings"), ("synth", "synthesizer"), ("violin", "violins"),
-    ("vocal", "vocals", "voice", "voices"), ("strange", "weird"),
+# What a pickled frame of any version of pandas may ask for; builders of values, none of which calls anything
+BUILDERS = (
+    "builtins.slice", "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
+    "numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer", "pandas.DataFrame", "pandas.Index",
+    "pandas.RangeIndex", "pandas.StringDtype", "pandas.arrays.StringArray", "pandas.core.arrays.string_.StringArray",
+    "pandas.core.arrays.string_.StringDtype", "pandas.core.frame.DataFrame", "pandas.core.indexes.base.Index",
+    "pandas.core.indexes.base._new_Index", "pandas.core.indexes.numeric.Int64Index",
+    "pandas.core.indexes.range.RangeIndex", "pandas.core.internals.blocks.new_block",
+    "pandas.core.internals.managers.BlockManager", "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked",
+    "pandas._libs.internals._unpickle_block",
 )  # fmt: skip
-PANDAS_AND_NUMPY = {  # what a pickled frame of any version may ask for, by module
-    "builtins": "slice",
-    "numpy": "dtype ndarray",
-    "numpy.core.multiarray": "_reconstruct scalar",
-    "numpy._core.multiarray": "_reconstruct scalar",
-    "numpy.core.numeric": "_frombuffer",
-    "numpy._core.numeric": "_frombuffer",
-    "pandas": "DataFrame Index RangeIndex StringDtype",
-    "pandas.arrays": "StringArray",
-    "pandas.core.arrays.string_": "StringArray StringDtype",
-    "pandas.core.frame": "DataFrame",
-    "pandas.core.indexes.base": "Index _new_Index",
-    "pandas.core.indexes.numeric": "Int64Index",
-    "pandas.core.indexes.range": "RangeIndex",
-    "pandas.core.internals.blocks": "new_block",
-    "pandas.core.internals.managers": "BlockManager",
-    "pandas._libs.arrays": "__pyx_unpickle_NDArrayBacked",
-    "pandas._libs.internals": "_unpickle_block",
-}
 
 
-def read(folder: Path, merge_synonyms: bool = False) -> Listing:
+def read(folder: Path) -> Listing:
     """List the original layout (`annotations_final.csv`) or the Bristol coursework's (`annotations/*_labels.pkl`).
 
-    Parameters
-    ----------
-    folder : Path
-    merge_synonyms : bool
-        Original layout only: join tags that mean the same before the 50 most frequent are chosen. The Bristol
-        columns are merged already. Either way the 50 stand in alphabetical order.
+    The 50 most frequent tags stand in alphabetical order; tags that mean the same are joined in Bristol's alone.
 
     Raises
     ------
@@ -68,11 +42,11 @@ def read(folder: Path, merge_synonyms: bool = False) -> Listing:
         If neither layout is there, or a label file is not what was published.
     """
     if (folder / "annotations_final.csv").is_file():
-        listing = _read_original(folder, merge_synonyms)
+        listing = _read_original(folder)
     elif any((folder / "annotations").glob("*_labels.pkl")):
         listing = _read_bristol(folder)
     else:
-        raise wrong_layout(folder, "annotations_final.csv with folders 0 … f, or annotations/train_labels.pkl")
+        raise WrongLayout(folder, "annotations_final.csv with folders 0 … f, or annotations/train_labels.pkl")
     artists = defaultdict(set)
     for split, items in listing.splits.items():
         for item in items:
@@ -87,37 +61,31 @@ def _album(path: PurePosixPath) -> str:
     return "-".join(path.name.split("-")[:2])
 
 
-def _read_original(folder: Path, merge_synonyms: bool) -> Listing:
+def _read_original(folder: Path) -> Listing:
     path = folder / "annotations_final.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file, delimiter="\t") if row]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table of text ({error}). Fetch the file again.") from error
-    if len(rows) < 2 or len(rows[0]) < 3 or rows[0][0] != "clip_id" or rows[0][-1] != "mp3_path":
-        raise ValueError(f"{path}: expected tab-separated columns clip_id, tags …, mp3_path. Fetch the file again.")
-    width = len(rows[0])
-    damaged = next((number for number, row in enumerate(rows, 1) if len(row) != width), None)
-    if damaged:
+            header, *rows = [row for row in csv.reader(file, delimiter="\t") if row]
+        if len(header) < 3 or not rows or (header[0], header[-1]) != ("clip_id", "mp3_path"):
+            raise ValueError(f"{len(rows)} lines below {str(header)[:100]}")
+        if damaged := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:
+            raise ValueError(f"line {damaged[0]} has not {len(header)} columns")
+    except (csv.Error, ValueError) as error:
         raise ValueError(
-            f"{path}, line {damaged}: found {len(rows[damaged - 1])} columns, expected {width}. Fetch it again."
-        )
-    table = np.array([row[1:-1] for row in rows[1:]]) == "1"  # (clips, tags)
-    columns: dict[str, np.ndarray] = {}
-    first = {word: row[0] for row in SYNONYMS for word in row} if merge_synonyms else {}
-    for name, column in zip(rows[0][1:-1], table.T, strict=True):
-        name = first.get(name, name)
-        columns[name] = columns.get(name, False) | column
-    ranked = sorted(columns, key=lambda name: (-columns[name].sum(), name))
-    classes = tuple(sorted(ranked[:TOP_TAGS]))
-    chosen = np.stack([columns[name] for name in classes], axis=1)
+            f"{path}: {error}; expected a table with the columns clip_id, tags …, mp3_path between tabs. Fetch the "
+            "file again."
+        ) from error
+    names, table = header[1:-1], np.array([row[1:-1] for row in rows]).reshape(len(rows), -1) == "1"  # (clips, tags)
+    order = sorted(range(len(names)), key=lambda column: (-table[:, column].sum(), names[column]))
+    order = sorted(order[:TOP_TAGS], key=names.__getitem__)
+    classes = tuple(names[column] for column in order)
     splits: dict[str, list[Item]] = {"train": [], "valid": [], "test": []}
     problems = []
-    for row, tags in zip(rows[1:], chosen, strict=True):
+    for row, tags in zip(rows, table[:, order], strict=True):
         where = PurePosixPath(row[-1])
         if where.parts[:1] and where.parts[0] in PARTS and ".." not in where.parts:
             labels = tuple(classes[index] for index in np.flatnonzero(tags))
-            splits[PARTS[where.parts[0]]].append(Item(str(where), folder / where, labels, _album(where)))
+            splits[PARTS[where.parts[0]]].append(Item(str(where), str(folder / where), labels, _album(where)))
         else:
             problems.append(Problem(row[-1], "mp3_path outside the folders 0 … f"))
     return Listing("MagnaTagATune, original", classes, splits, problems)
@@ -140,18 +108,18 @@ def load_labels(path: Path):
 
     class Restricted(pickle_compat.Unpickler):
         def find_class(self, module: str, name: str):
-            if name not in PANDAS_AND_NUMPY.get(module, "").split():
+            if f"{module}.{name}" not in BUILDERS:
                 raise pickle.UnpicklingError(f"it asks for {module}.{name}")
             return super().find_class(module, name)
 
     try:
         with path.open("rb") as file:
-            frame = Restricted(file).load()
-        if not {"file_path", "label", "part"} <= set(frame.columns):
-            raise ValueError(f"its columns are {list(frame.columns)}")
+            frame = Restricted(file).load()[["file_path", "label", "part"]]
+        if (shape := np.stack(frame["label"]).astype(float).shape[1:]) != (len(TAGS),):
+            raise ValueError(f"its labels have the shape {shape}")
     except Exception as error:  # a damaged pickle may raise anything; none of it may pass for data
         raise ValueError(
-            f"{path}: refused ({error}), expected a pandas frame with file_path, label, part. "
+            f"{path}: refused ({error}), expected a pandas frame with file_path, label ({len(TAGS)} numbers) and part. "
             "Fetch the coursework's label file again."
         ) from error
     return frame
@@ -163,19 +131,14 @@ def _read_bristol(folder: Path) -> Listing:
         path = folder / "annotations" / f"{stem}_labels.pkl"
         if not path.is_file():
             continue
-        frame = load_labels(path)
-        listing.splits.setdefault(split, [])
-        for file_path, label, part in zip(frame["file_path"], frame["label"], frame["part"], strict=True):
+        listing.splits[split] = []
+        for file_path, label, part in load_labels(path).itertuples(index=False):
             where = PurePosixPath(str(file_path))
-            try:
-                label = np.asarray(label, dtype=float)
-            except (TypeError, ValueError):
-                label = np.empty(0)
-            if label.shape != (len(TAGS),) or ".." in where.parts or where.is_absolute():
-                listing.problems.append(Problem(str(file_path), f"label of shape {label.shape} or path outside"))
+            if ".." in where.parts or where.is_absolute():
+                listing.problems.append(Problem(str(file_path), "file_path outside the folder samples"))
                 continue
-            tags = tuple(TAGS[index] for index in np.flatnonzero(label > 0.5))
-            item = Item(str(where), folder / "samples" / where, tags, _album(where))
+            tags = tuple(TAGS[index] for index in np.flatnonzero(np.asarray(label, float) > 0.5))
+            item = Item(str(where), str(folder / "samples" / where), tags, _album(where))
             # The staff give train (0-c) and held-out (d-f); the validation part is c, as in the original split.
             home = "valid" if split == "train" and part == "c" else split
             listing.splits.setdefault(home, []).append(item)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
 from pathlib import Path
 
-from helpers.data.listing import Item, Listing, Problem, wrong_layout
+from helpers.data.listing import Item, Listing, Problem, WrongLayout
 from helpers.tasks import NSYNTH_FAMILIES
 
 # The family itself may hold an underscore: synth_lead_synthetic_011-060-075
@@ -34,7 +33,7 @@ def read(folder: Path) -> Listing:
     for split, part in parts.items():
         listing.splits[split] = _read_part(part, folder, listing.problems)
     if not any(listing.splits.values()) and (not present or not listing.problems):
-        raise wrong_layout(
+        raise WrongLayout(
             folder, "nsynth-train/, nsynth-valid/, nsynth-test/ with audio/*.wav, or WAVs named like NSynth's notes"
         )
     if "test" not in parts and "valid" in parts:
@@ -70,21 +69,18 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
 
 
 def _read_entries(path: Path) -> dict[str, dict]:
+    """What examples.json says of each note; only what is read here is held, for the file of all notes is large."""
+
+    def used(entry: dict) -> dict:
+        return {key: entry[key] for key in ("instrument_str", "instrument_family_str") if key in entry} or entry
+
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            entries = json.loads(str(content, "utf-8"), object_hook=_used)  # the bytes are not held as well
+        entries = json.loads(path.read_bytes(), object_hook=used)
+        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+            raise ValueError("it is not one object per note")
     except ValueError as error:
-        raise ValueError(
-            f"{path}: not valid JSON ({error}), expected NSynth's examples.json. Fetch it again."
-        ) from error
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ValueError(f"{path}: expected one object per note, as NSynth's examples.json has. Fetch it again.")
+        raise ValueError(f"{path}: found no JSON of NSynth ({error}). Fetch the file again.") from error
     return entries
-
-
-def _used(entry: dict) -> dict:
-    """What is read of a note's entry, which holds much more; the object of all notes as it is."""
-    return {key: entry[key] for key in ("instrument_str", "instrument_family_str") if key in entry} or entry
 
 
 def pitch(name: str) -> int | None:
