@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import types
-from functools import lru_cache
 from math import gcd
 from pathlib import Path
 
@@ -23,7 +22,6 @@ class BadAudio(ValueError):
     """A recording that cannot be used; the message is the reason, without the file's name."""
 
 
-@lru_cache(maxsize=1)
 def import_torchaudio() -> types.ModuleType:
     """Import torchaudio, also where its compiled part does not match the installed torch.
 

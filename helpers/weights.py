@@ -11,6 +11,7 @@ import os
 import platform
 import zipfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -78,8 +79,6 @@ def load(folder: Path, name: str, task: Task, classes: Sequence[str] | None = No
             f"{path}: weights for the classes {', '.join(info['classes'])}; expected {', '.join(classes)}, in this "
             "order. Train on these data (MODE='train'), or choose CLASSES."
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: the weights are missing, only their description is there. {MEND}")
     if (found := file_digest(path)) != info["sha256"]:
         raise ValueError(f"{path}: digest {found[:12]}…, expected {info['sha256'][:12]}…. {MEND}")
     try:
@@ -144,14 +143,9 @@ def file_digest(path: Path) -> str:
 
 def environment() -> dict:
     """Versions, cores and threads, as they stand beside every figure."""
-    import numpy
-    import sklearn
-
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "scikit-learn": sklearn.__version__,
+        **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),

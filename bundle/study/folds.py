@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-import demo
 from helpers import data
 from helpers.data.listing import SPLIT_SEED, Listing
 from helpers.data.pack import Pack, open_packs
@@ -17,8 +16,7 @@ from helpers.tasks import Task
 
 def pooled(task: Task, name: str, root: str | Path = ".") -> tuple[Pack, Listing]:
     """All clips of a folder (or "demo") as one pack, whatever split they were published in; equal samples once."""
-    folder = demo.ensure(task.name, Path(root) / "data" / "demo") if name == "demo" else Path(name).expanduser()
-    listing = data.read(task, folder)
+    listing = data.read(task, name, root)
     together = replace(listing, splits={"pooled": [item for items in listing.splits.values() for item in items]})
     pack = open_packs(together, task, Path(root) / "cache")[0]["pooled"]
     return pack.select(np.sort(np.unique(pack.digests, return_index=True)[1])), listing

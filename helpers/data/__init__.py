@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data.listing import Item, Listing, Problem, WrongLayout, audio_files, check_groups, hold_out
+from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout, audio_files, check_groups, hold_out
 from helpers.data.pack import Pack, open_packs
 from helpers.tasks import Task, subset
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,17 @@ class Dataset:
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
-def read(task: Task, folder: str | Path) -> Listing:
-    """List a folder in one of the task's published layouts, without decoding anything.
+def read(task: Task, data: str | Path, root: str | Path = ".") -> Listing:
+    """List a folder in one of the task's published layouts, or "demo", without decoding anything.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is missing.
-    ValueError
-        If it holds none of the layouts.
+    The demo data are rendered under `root`/data/demo when they are not there yet. FileNotFoundError if there is no such
+    folder, ValueError if it has none of the layouts.
     """
-    folder = Path(folder).expanduser()
+    if data == "demo":
+        import demo  # only here: whoever has data of their own needs no renderer
+
+        data = demo.ensure(task.name, Path(root) / "data" / "demo")
+    folder = Path(data).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"DATA: found no folder {str(folder)!r}, expected 'demo' or a folder with the data of task '{task.name}'. "
@@ -84,34 +82,16 @@ def read_any(task: Task, path: Path, classes: tuple[str, ...]) -> Listing:
 def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = "") -> Dataset:
     """Load, decode once, split by groups and check.
 
-    Parameters
-    ----------
-    task : Task
-    data : str
-        "demo" renders a stand-in under `root`/data/demo when it is not there yet; else a folder.
-    root : str or Path
-        The bundle; packs go to `root`/cache.
-    classes : str
-        "" for all, or names separated by commas.
-
-    Returns
-    -------
-    Dataset
+    `data` is "demo" or a folder; `root` is the bundle, whose cache/ gets the packs; `classes` are names separated by
+    commas, "" for all.
 
     Raises
     ------
     FileNotFoundError, ValueError
         If the folder is missing, has another layout, leaves a split empty, or a group lies in two splits.
     """
-    root = Path(root)
-    if data == "demo":
-        import demo  # only here: whoever has data of their own needs no renderer
-
-        folder = demo.ensure(task.name, root / "data" / "demo")
-    else:
-        folder = Path(data).expanduser()
-    listing = read(task, folder)
-    packs, unreadable, changes = open_packs(listing, task, root / "cache")
+    listing = read(task, data, root)
+    packs, unreadable, changes = open_packs(listing, task, Path(root) / "cache")
     problems = listing.problems + unreadable
     notes = listing.notes + [f"{count} recordings were {change}." for change, count in sorted(changes.items())]
     kept = subset(listing.classes, classes)
@@ -122,7 +102,7 @@ def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = 
         if not len(packs.get(name, ())):
             found = ", ".join(f"{split} {len(pack)}" for split, pack in packs.items())
             raise ValueError(
-                f"{folder}: no clip in the {name} split (found {found}; {len(problems)} recordings left out, first: "
+                f"{data}: no clip in the {name} split (found {found}; {len(problems)} recordings left out, first: "
                 f"{problems[0] if problems else 'none'}), expected at least one. Add the split, or give a folder "
                 "without splits and one will be made."
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data.listing import Item, Listing, Problem, WrongLayout, audio_files
+from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout, audio_files
 from helpers.tasks import LANGUAGES
 
 ARRAYS = "inputs_{split}_fp16.npy", "targets_{split}_int8.npy"
@@ -23,9 +23,9 @@ def read(folder: Path) -> Listing:
     ValueError
         If neither layout is there, or the arrays do not belong together.
     """
-    if any((folder / ARRAYS[0].format(split=split)).is_file() for split in ("train", "valid", "test")):
+    if any((folder / ARRAYS[0].format(split=split)).is_file() for split in SPLITS):
         return _read_arrays(folder)
-    present = [name for name in ("train", "valid", "test") if (folder / name).is_dir()]
+    present = [name for name in SPLITS if (folder / name).is_dir()]
     parts = {name: folder / name for name in present} or {"all": folder}
     if not any((part / language).is_dir() for part in parts.values() for language in LANGUAGES):
         raise WrongLayout(folder, f"inputs_train_fp16.npy …, or folders of audio files named {', '.join(LANGUAGES)}")
@@ -46,7 +46,7 @@ def read(folder: Path) -> Listing:
 def _read_arrays(folder: Path) -> Listing:
     listing = Listing("course arrays", LANGUAGES, {})
     listing.notes.append("The arrays name no speakers: one voice may be in several splits, and figures may flatter.")
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         inputs, targets = (folder / name.format(split=split) for name in ARRAYS)
         if not inputs.is_file():
             continue

@@ -11,6 +11,7 @@ import numpy as np
 
 from helpers.audio import SUFFIXES
 
+SPLITS = ("train", "valid", "test")
 SPLIT_SEED = 2023  # published by one of the course briefs for data without a split
 HELD_OUT = 0.2  # share of the clips held out when no split is given
 

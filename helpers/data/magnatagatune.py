@@ -92,17 +92,9 @@ def _read_original(folder: Path) -> Listing:
 
 
 def load_labels(path: Path):
-    """Open a label file of the Bristol coursework, a pickled pandas frame, without running code from it.
+    """The frame (`file_path`, `label`, `part`) of a label file of the Bristol coursework, a pickle of pandas.
 
-    Returns
-    -------
-    frame : pandas.DataFrame
-        Columns `file_path`, `label` (float64[50]), `part`.
-
-    Raises
-    ------
-    ValueError
-        If the file asks for anything but pandas and numpy constructors, or is damaged.
+    No code from it is run: ValueError if it asks for anything but BUILDERS, is damaged or holds something else.
     """
     from pandas.compat import pickle_compat
 

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from helpers.data.listing import Item, Listing, Problem, WrongLayout
+from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout
 from helpers.tasks import NSYNTH_FAMILIES
 
 # The family itself may hold an underscore: synth_lead_synthetic_011-060-075
@@ -27,7 +27,7 @@ def read(folder: Path) -> Listing:
     ValueError
         If no such folder and no note is there, or `examples.json` is not what NSynth publishes.
     """
-    present = [name for name in ("train", "valid", "test") if (folder / f"nsynth-{name}").is_dir()]
+    present = [name for name in SPLITS if (folder / f"nsynth-{name}").is_dir()]
     parts = {name: folder / f"nsynth-{name}" for name in present} or {"all": folder}
     listing = Listing("NSynth", NSYNTH_FAMILIES, {}, may_share=frozenset({"valid", "test"}))
     for split, part in parts.items():

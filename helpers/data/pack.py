@@ -110,14 +110,7 @@ def digest_rows(rows: Iterable[np.ndarray]) -> list[str]:
 def open_packs(listing: Listing, task: Task, cache: Path) -> tuple[dict[str, Pack], list[Problem], dict[str, int]]:
     """Open the packs of a listing in a folder `cache`, writing them first where they are missing or damaged.
 
-    Returns
-    -------
-    packs : dict of str to Pack
-        One per split of the listing.
-    problems : list of Problem
-        Recordings that could not be used.
-    changes : dict of str to int
-        How many recordings were resampled, padded or cut.
+    Returns the packs by split, the recordings that could not be used, and how many were resampled, padded or cut.
     """
     folder = cache / f"{task.name}-{_key(listing, task)}"
     there = folder.is_dir()
