@@ -282,8 +282,9 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 def unwritten(event, given):
-    written = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if (written or event == "os.mkdir") and str(given[0]).startswith(os.getcwd()):
+    named = event == "open" and not isinstance(given[0], int)
+    written = named and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if (written or event == "os.mkdir") and os.path.abspath(os.fsdecode(given[0])).startswith(os.getcwd()):
         raise PermissionError(f"{given[0]} was written to")
 
 sys.dont_write_bytecode = True
