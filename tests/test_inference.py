@@ -65,13 +65,6 @@ def test_a_long_clips_score_is_the_mean_over_its_windows(task):
     assert not np.allclose(total, 1) if task.multi_label else np.allclose(total, 1)
 
 
-@by_task
-def test_raw_networks_take_clips_of_any_length_too(task):
-    found = inference.probabilities(network(task, "RawCNN"), [sound(10), sound(4_000), sound(50_000)], task)
-    assert found.shape == (3, len(task.classes))
-    assert np.isfinite(found).all()
-
-
 def test_prediction_neither_trains_nor_drops_nor_needs_a_gradient():
     task = SHORT["nsynth"]
     model, clip = network(task).train(), [sound(4_000)]
