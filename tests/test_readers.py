@@ -148,6 +148,16 @@ def test_a_damaged_csv_is_refused_with_its_path(tmp_path, content, words):
         magnatagatune.read(tmp_path)
 
 
+@pytest.mark.parametrize("merge", [False, True])
+def test_tags_that_mean_the_same_are_joined_when_asked(tmp_path, merge):
+    tags = ["drums", "sitar", "drum", "woman", "female vocals"]
+    annotations(tmp_path, tags, [("a/a-b-1.mp3", ["drums", "sitar"]), ("d/c-d-1.mp3", ["drum", "woman"])])
+    listing = magnatagatune.read(tmp_path, merge_synonyms=merge)
+    assert listing.classes == (("drum", "female", "sitar") if merge else tuple(sorted(tags)))
+    assert listing.splits["train"][0].labels == (("drum", "sitar") if merge else ("drums", "sitar"))
+    assert listing.splits["test"][0].labels == (("drum", "female") if merge else ("drum", "woman"))
+
+
 def bristol(folder, stem, rows):
     """Write a label file with the Bristol columns; `rows` are (path, label, part)."""
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
@@ -177,16 +187,14 @@ def test_bristol_label_files_and_flat_arrays_are_read(tmp_path):
     np.testing.assert_allclose(loaded.valid.take([0])[0], waves[2], atol=1 / 32767)
 
 
-def test_bristol_files_outside_are_listed_and_labels_of_another_form_refused(tmp_path):
-    outside = [("../up.npy", one_hot(), "d"), ("/abs.npy", one_hot(), "d")]
-    bristol(tmp_path, "val", [*outside, ("d/a-b-1.npy", one_hot(), "d")])
+def test_bristol_files_outside_and_odd_labels_are_listed(tmp_path):
+    odd = [("../up.npy", one_hot(), "d"), ("/abs.npy", one_hot(), "d"), ("a/two.npy", np.zeros(2), "d")]
+    odd += [("a/none.npy", None, "d"), ("a/word.npy", "rock", "d")]
+    bristol(tmp_path, "val", [*odd, ("d/a-b-1.npy", one_hot("drum"), "d")])
     listing = magnatagatune.read(tmp_path)
-    assert list(problems(listing)) == [row[0] for row in outside]
-    assert list(items(listing)) == ["d/a-b-1.npy"]
-    for odd in (np.zeros(2), None, "rock"):
-        bristol(tmp_path, "val", [("d/a-b-1.npy", one_hot(), "d"), ("a/odd.npy", odd, "d")])
-        with pytest.raises(ValueError, match=r"val_labels.pkl: refused .*label \(50 numbers\)"):
-            magnatagatune.read(tmp_path)
+    assert list(problems(listing)) == [row[0] for row in odd]
+    assert problems(listing)["a/two.npy"] == "its label is not 50 numbers"
+    assert items(listing) == {"d/a-b-1.npy": ("test", ("drum",), "a-b")}
 
 
 def test_a_frame_of_the_installed_pandas_is_read_whatever_its_protocol(tmp_path):

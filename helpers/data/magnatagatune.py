@@ -17,6 +17,20 @@ from helpers.tasks import TAGS
 
 PARTS = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}
 TOP_TAGS = 50
+# What annotators wrote for the same thing; the first word of a row stands for all of it.
+SYNONYMS = (
+    ("beat", "beats"), ("chant", "chanting"), ("choir", "choral"), ("classical", "clasical", "classic"),
+    ("drum", "drums"), ("electro", "electronic", "electronica", "electric"), ("fast", "fast beat", "quick"),
+    ("female", "female singer", "female singing", "female vocals", "female vocal", "female voice", "woman",
+     "woman singing", "women"),
+    ("flute", "flutes"), ("guitar", "guitars"), ("hard", "hard rock"), ("harpsichord", "harpsicord"),
+    ("heavy", "heavy metal", "metal"), ("horn", "horns"), ("india", "indian"), ("jazz", "jazzy"),
+    ("male", "male singer", "male vocal", "male vocals", "male voice", "man", "man singing", "men"),
+    ("no beat", "no drums"), ("no singer", "no singing", "no vocal", "no vocals", "no voice", "no voices",
+     "instrumental"), ("opera", "operatic"), ("orchestra", "orchestral"), ("quiet", "silence"), ("singer", "singing"),
+    ("space", "spacey"), ("string", "strings"), ("synth", "synthesizer"), ("violin", "violins"),
+    ("vocal", "vocals", "voice", "voices"), ("strange", "weird"),
+)  # fmt: skip
 # What a pickled frame of any version of pandas may ask for; builders of values, none of which calls anything
 BUILDERS = (
     "builtins.slice", "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray._reconstruct",
@@ -31,10 +45,11 @@ BUILDERS = (
 )  # fmt: skip
 
 
-def read(folder: Path) -> Listing:
+def read(folder: Path, merge_synonyms: bool = False) -> Listing:
     """List the original layout (`annotations_final.csv`) or the Bristol coursework's (`annotations/*_labels.pkl`).
 
-    The 50 most frequent tags stand in alphabetical order; tags that mean the same are joined in Bristol's alone.
+    The 50 most frequent tags stand in alphabetical order. In the original layout tags that mean the same are joined
+    first when `merge_synonyms` asks for it; in Bristol's they are joined already.
 
     Raises
     ------
@@ -42,7 +57,7 @@ def read(folder: Path) -> Listing:
         If neither layout is there, or a label file is not what was published.
     """
     if (folder / "annotations_final.csv").is_file():
-        listing = _read_original(folder)
+        listing = _read_original(folder, merge_synonyms)
     elif any((folder / "annotations").glob("*_labels.pkl")):
         listing = _read_bristol(folder)
     else:
@@ -61,7 +76,7 @@ def _album(path: PurePosixPath) -> str:
     return "-".join(path.name.split("-")[:2])
 
 
-def _read_original(folder: Path) -> Listing:
+def _read_original(folder: Path, merge_synonyms: bool) -> Listing:
     path = folder / "annotations_final.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -76,6 +91,12 @@ def _read_original(folder: Path) -> Listing:
             "file again."
         ) from error
     names, table = header[1:-1], np.array([row[1:-1] for row in rows]).reshape(len(rows), -1) == "1"  # (clips, tags)
+    if merge_synonyms:
+        first = {word: row[0] for row in SYNONYMS for word in row}
+        joined: dict[str, np.ndarray] = {}
+        for name, column in zip(names, table.T, strict=True):
+            joined[first.get(name, name)] = joined.get(first.get(name, name), False) | column
+        names, table = list(joined), np.stack(list(joined.values()), axis=1)
     order = sorted(range(len(names)), key=lambda column: (-table[:, column].sum(), names[column]))
     order = sorted(order[:TOP_TAGS], key=names.__getitem__)
     classes = tuple(names[column] for column in order)
@@ -107,11 +128,9 @@ def load_labels(path: Path):
     try:
         with path.open("rb") as file:
             frame = Restricted(file).load()[["file_path", "label", "part"]]
-        if (shape := np.stack(frame["label"]).astype(float).shape[1:]) != (len(TAGS),):
-            raise ValueError(f"its labels have the shape {shape}")
     except Exception as error:  # a damaged pickle may raise anything; none of it may pass for data
         raise ValueError(
-            f"{path}: refused ({error}), expected a pandas frame with file_path, label ({len(TAGS)} numbers) and part. "
+            f"{path}: refused ({error}), expected a pandas frame with file_path, label and part. "
             "Fetch the coursework's label file again."
         ) from error
     return frame
@@ -125,11 +144,14 @@ def _read_bristol(folder: Path) -> Listing:
             continue
         listing.splits[split] = []
         for file_path, label, part in load_labels(path).itertuples(index=False):
-            where = PurePosixPath(str(file_path))
+            where, values = PurePosixPath(str(file_path)), np.asarray(label)
             if ".." in where.parts or where.is_absolute():
                 listing.problems.append(Problem(str(file_path), "file_path outside the folder samples"))
                 continue
-            tags = tuple(TAGS[index] for index in np.flatnonzero(np.asarray(label, float) > 0.5))
+            if values.shape != (len(TAGS),) or values.dtype.kind not in "biuf":
+                listing.problems.append(Problem(str(file_path), f"its label is not {len(TAGS)} numbers"))
+                continue
+            tags = tuple(TAGS[index] for index in np.flatnonzero(values > 0.5))
             item = Item(str(where), str(folder / "samples" / where), tags, _album(where))
             # The staff give train (0-c) and held-out (d-f); the validation part is c, as in the original split.
             home = "valid" if split == "train" and part == "c" else split
