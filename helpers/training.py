@@ -37,7 +37,6 @@ PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed th
 STEP_CURVES = ("step", "train_loss", "valid_loss")  # training: mean of these steps
 # Scores are the task's headline metric; training: of the windows as they were seen
 EPOCH_CURVES = ("epoch", "epoch_train_loss", "epoch_valid_loss", "epoch_train_score", "epoch_valid_score")
-COMPILED_FROM = 20_000  # steps of a training on a GPU: shorter ones are over before compiling has paid
 LAUNCHERS = (  # variables that tell a process its rank, and how many there are: torchrun's, then srun's
     ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES"),
@@ -47,9 +46,9 @@ LAUNCHERS = (  # variables that tell a process its rank, and how many there are:
 class Place(NamedTuple):
     """One process among those that were started together."""
 
-    rank: int
-    ranks: int
-    nodes: int
+    rank: int = 0
+    ranks: int = 1
+    nodes: int = 1
 
 
 def place() -> Place:
@@ -57,7 +56,7 @@ def place() -> Place:
     for names in LAUNCHERS:
         if all(name in os.environ for name in names):
             return Place(*(int(os.environ[name]) for name in names))
-    return Place(0, 1, 1)
+    return Place()
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,20 @@ class Settings:
     precision: str = "auto"  # "bf16-mixed" where the device computes in it, else "32-true"; or Fabric's name for it
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fit:
-    """What training leaves behind; weights are on the CPU."""
+    """A training: how far it has come, and what it leaves behind. Weights are on the CPU."""
 
-    best: dict  # weights of the epoch with the best validation score
-    last: dict  # weights of the final epoch
-    best_epoch: int  # counted from 1
-    curves: dict[str, list[float]]  # by the names in STEP_CURVES and EPOCH_CURVES
-    seconds: float
-    precision: str  # that was used
+    identity: str  # see `identity_of`
+    precision: str  # that is used
+    epoch: int = 0  # complete ones
+    best: dict = field(default_factory=dict)  # weights of the epoch with the best validation score
+    best_merit: tuple = ()
+    best_epoch: int = 0  # counted from 1
+    last: dict = field(default_factory=dict)  # weights of the final epoch, once it is over
+    curves: dict = field(default_factory=lambda: {name: [] for name in STEP_CURVES + EPOCH_CURVES})
+    seconds: float = 0.0
+    random_state: torch.Tensor | None = None
 
 
 def loss_of(logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -104,10 +107,10 @@ def with_tuned(config: dict, settings: Settings, tuned: dict[str, float]) -> tup
 
 def best_precision() -> str:
     """ "bf16-mixed" where GPU or CPU has units for bfloat16, else "32-true"."""
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     able = torch.cpu.get_capabilities()
-    return "bf16-mixed" if able.get("avx512_bf16") or able.get("amx_bf16") else "32-true"
+    on_cpu = able.get("avx512_bf16") or able.get("amx_bf16")
+    able = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else on_cpu
+    return "bf16-mixed" if able else "32-true"
 
 
 class WholeWaves(MixedPrecision):
@@ -230,28 +233,6 @@ def identity_of(model: nn.Module, train: Pack, valid: Pack, task: Task, settings
     return digest.hexdigest()
 
 
-@dataclass
-class Progress:
-    """How far a training has come: what its checkpoint keeps beside the state of network, optimizer and schedule."""
-
-    identity: str  # see `identity_of`
-    epoch: int = 0  # complete ones
-    best: dict = field(default_factory=dict)
-    best_merit: tuple = ()
-    best_epoch: int = 0
-    curves: dict = field(default_factory=lambda: {name: [] for name in STEP_CURVES + EPOCH_CURVES})
-    seconds: float = 0.0
-    random_state: torch.Tensor | None = None
-
-    def end_epoch(self, model: nn.Module, score: float, loss: float) -> None:
-        """Count the epoch, and remember its weights when they are the best so far."""
-        self.epoch, self.random_state = self.epoch + 1, torch.get_rng_state()
-        # By score, and by loss among equal scores: of an overconfident network the loss rises while it still learns
-        merit = (score, -loss) if math.isfinite(score) else (-math.inf, -loss)
-        if merit > self.best_merit:
-            self.best, self.best_merit, self.best_epoch = copy_weights(model), merit, self.epoch
-
-
 def read_checkpoint(path: Path, identity: str) -> dict | None:
     """What an interrupted run of this identity left at `path`; None when there is nothing of it."""
     if not path.is_file():
@@ -267,6 +248,10 @@ def read_checkpoint(path: Path, identity: str) -> dict | None:
 def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settings, folder: Path | None = None) -> Fit:
     """Train `model` in place; it ends with the final epoch's weights. The test split is not an argument.
 
+    Several processes (`settings.devices`) train as one would with as many times the batch. They differ from it by
+    rounding, and where something is drawn or averaged within a process: dropout, augmentation, batch normalisation, and
+    the mean of a loss that is weighted by class.
+
     Parameters
     ----------
     model : nn.Module
@@ -279,40 +264,28 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
         Keeps TensorBoard logs, and a checkpoint after each epoch: the same call continues from it when interrupted,
         with the same result as without the interruption.
 
-    Returns
-    -------
-    Fit
-
     Raises
     ------
     ValueError
         If a setting is not positive, training and validation share a recording, or other than `settings.devices`
         processes were started.
-    RuntimeError
-        In one of several processes, if another has ended.
-
-    Notes
-    -----
-    Several processes (`settings.devices`) train as one would with as many times the batch: no clip is left out, and
-    losses and scores are of all their clips. They differ from it by rounding, and where something is drawn or averaged
-    within a process: dropout, augmentation, batch normalisation, and the mean of a loss that is weighted by class.
     """
     if min(settings.epochs, settings.batch, settings.learning_rate) <= 0:
         raise ValueError(f"EPOCHS, batch, learning rate: expected positive numbers, found {settings}.")
     if set(train.digests) & set(valid.digests):
         raise ValueError("training and validation share recordings, expected none. Remove the duplicates.")
-    precision = best_precision() if settings.precision == "auto" else settings.precision
-    fabric = start_fabric(settings.devices, precision)
+    if settings.precision == "auto":
+        settings = replace(settings, precision=best_precision())
+    fabric = start_fabric(settings.devices, settings.precision)
     steps = -(-len(train) // (settings.batch * fabric.world_size))  # per epoch
     total = settings.epochs * steps
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    compiled = fabric.device.type == "cuda" and total >= COMPILED_FROM
-    network, optimizer = fabric.setup(torch.compile(model) if compiled else model, optimizer)
+    network, optimizer = fabric.setup(model, optimizer)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total)
     probe = valid.select(np.random.default_rng(0).permutation(len(valid))[:PROBE_CLIPS])
 
-    run, parts = Progress(identity_of(model, train, valid, task, settings)), (model, optimizer, schedule)
-    path, log, first = None, None, fabric.is_global_zero
+    run, parts = Fit(identity_of(model, train, valid, task, settings), settings.precision), (model, optimizer, schedule)
+    first, path, log = fabric.is_global_zero, None, None
     if folder and first:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
 
@@ -320,7 +293,7 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
     if stored := fabric.broadcast(read_checkpoint(path, run.identity) if path else None):
         for part, state in zip(parts, stored.pop("parts"), strict=True):
             part.load_state_dict(state)
-        run = Progress(**stored)
+        run = Fit(**stored)
     started = time.perf_counter() - run.seconds
     bar = tqdm(total=total, initial=run.epoch * steps, desc="train", unit="step", disable=not first or None)
 
@@ -347,9 +320,13 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
             )
             loss, (valid_loss, found) = mean_loss(fabric, losses), evaluate(network, valid, task)
             scores = [metrics.point_scores(*pair)[task.headline] for pair in (seen, (found, valid.targets))]
-            add((run.epoch + 1) * steps, EPOCH_CURVES, run.epoch + 1, loss, valid_loss, *scores)
-            run.end_epoch(model, scores[1], valid_loss)
-            run.seconds = time.perf_counter() - started
+            run.epoch += 1
+            add(run.epoch * steps, EPOCH_CURVES, run.epoch, loss, valid_loss, *scores)
+            run.random_state, run.seconds = torch.get_rng_state(), time.perf_counter() - started
+            # By score, and by loss among equal scores: of an overconfident network the loss rises while it still learns
+            merit = (scores[1] if math.isfinite(scores[1]) else -math.inf, -valid_loss)
+            if merit > run.best_merit:
+                run.best, run.best_merit, run.best_epoch = copy_weights(model), merit, run.epoch
             bar.set_postfix(epoch=run.epoch, train=f"{loss:.3f}", valid=f"{valid_loss:.3f}")
             if path:
                 with replacing(path) as temporary:
@@ -357,4 +334,5 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
     if path:
         log.close()
         path.unlink(missing_ok=True)
-    return Fit(run.best, copy_weights(model), run.best_epoch, run.curves, run.seconds, precision)
+    run.last = copy_weights(model)
+    return run

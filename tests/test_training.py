@@ -1,4 +1,4 @@
-"""Training repeats bit by bit, also after an interruption; validation chooses, and the test split is never read."""
+"""Training repeats bit by bit, also after an interruption, and keeps the epoch that validation chose."""
 
 import os
 import signal
@@ -66,19 +66,21 @@ def assert_identical(first, second):
     assert first.best_epoch == second.best_epoch
 
 
-def interrupt_after(monkeypatch, epochs):
-    """Make training raise while epoch `epochs` + 1 is under way."""
+def interrupt_after(monkeypatch, epochs, **given):
+    """Train, and stop while epoch `epochs` + 1 is under way."""
     evaluate, calls = training.evaluate, []
 
-    def stopping(model, pack, task):
+    def stopping(*given):
         calls.append(1)
         if len(calls) > 2 * epochs:
             raise KeyboardInterrupt
-        return evaluate(model, pack, task)
+        return evaluate(*given)
 
-    monkeypatch.setattr(training, "EVERY", 6)  # evaluated once in each epoch of 6 steps, and at its end
-    monkeypatch.setattr(training, "evaluate", stopping)
-    return lambda: monkeypatch.setattr(training, "evaluate", evaluate)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "EVERY", 6)  # evaluated once in each epoch of 6 steps, and at its end
+        patch.setattr(training, "evaluate", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            fit(**given)
 
 
 @both
@@ -93,20 +95,26 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(kind, task):
     assert any(not torch.equal(first.last[name], other.last[name]) for name in first.last)
 
 
-@both
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_an_interrupted_run_continues_as_if_there_had_been_no_interruption(kind, epochs, tmp_path, monkeypatch):
-    mend = interrupt_after(monkeypatch, epochs)
-    with pytest.raises(KeyboardInterrupt):
-        fit(kind, folder=tmp_path / "run")
-    assert (tmp_path / "run/checkpoint.pt").is_file()
-    mend()
+EVERYTHING = Augment(level_db=6, equaliser_db=6, band_limit=0.5, speed=0.1, noise=0.5, mixup=0.3)
+RUNS = {
+    "mel": {"kind": "MelCNN"},
+    "raw": {"kind": "RawCNN"},
+    "all options": {"settings": replace(SETTINGS, augment=EVERYTHING, balance="classes"), "mask": 0.2},
+    "tags": {"settings": replace(SETTINGS, augment=EVERYTHING, balance="classes"), "task": TAGGING},
+}
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("mel", 1), ("mel", 2), ("raw", 2), ("all options", 1), ("tags", 1)])
+def test_an_interrupted_run_continues_as_if_there_had_been_no_interruption(name, epochs, tmp_path, monkeypatch):
+    interrupt_after(monkeypatch, epochs, folder=tmp_path / "run", **RUNS[name])
+    monkeypatch.setattr(training, "EVERY", 6)
     began, epoch = [], training.train_epoch
     monkeypatch.setattr(training, "train_epoch", lambda *given: began.append(given[7]) or epoch(*given))
-    resumed = fit(kind, folder=tmp_path / "run")
+    resumed = fit(folder=tmp_path / "run", **RUNS[name])
     assert began == list(range(epochs, SETTINGS.epochs))  # it did continue
-    assert_identical(resumed, fit(kind, folder=tmp_path / "other"))
-    assert not list(tmp_path.rglob("checkpoint*"))
+    assert_identical(resumed, fit(**RUNS[name]))
+    assert os.listdir(tmp_path / "run") == ["tensorboard"]
+    assert list((tmp_path / "run/tensorboard").iterdir())
 
 
 CHANGES = {
@@ -123,10 +131,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_checkpoint_of_another_run_is_not_resumed(change, tmp_path, monkeypatch):
-    mend = interrupt_after(monkeypatch, 1)
-    with pytest.raises(KeyboardInterrupt):
-        fit(CHANGES[change].get("kind", "MelCNN"), folder=tmp_path)
-    mend()
+    interrupt_after(monkeypatch, 1, kind=CHANGES[change].get("kind", "MelCNN"), folder=tmp_path)
+    assert (tmp_path / "checkpoint.pt").is_file()
     assert_identical(fit(folder=tmp_path, **CHANGES[change]), fit(**CHANGES[change]))
 
 
@@ -136,12 +142,6 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(stored, tmp_path):
     path.write_bytes(stored) if isinstance(stored, bytes) else torch.save(stored, path)
     with pytest.warns(UserWarning, match=r"checkpoint.pt: not a checkpoint \(.*\); training starts anew"):
         assert training.read_checkpoint(path, "this run") is None
-
-
-def test_no_checkpoint_is_left_at_the_end(tmp_path):
-    fit(folder=tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["tensorboard"]
-    assert list((tmp_path / "run/tensorboard").iterdir())
 
 
 @both
@@ -219,35 +219,19 @@ def test_evaluation_does_not_depend_on_the_batch(task):
     assert loss == pytest.approx(float(training.loss_of(windows, torch.from_numpy(pack.targets)).detach()), rel=1e-5)
 
 
-OVER = []  # holds something once training is over
-
-
-class Guarded(Dataset):
-    """A dataset whose test split must not even be looked at before training is over."""
-
-    def __getattribute__(self, name):
-        assert name != "test" or OVER, "the test split is read before training is over"
-        return super().__getattribute__(name)
-
-
-def trained(tmp_path, kind=Dataset, epochs=4):
+def trained(tmp_path, epochs):
     """An experiment in train mode on tones, and what `train_or_load` wants."""
-    dataset = kind(TASK, "tones", CLASSES, tones(60, 0), tones(21, 1), tones(30, 2), [], [], "0" * 64)
+    dataset = Dataset(TASK, "tones", CLASSES, tones(60, 0), tones(21, 1), tones(30, 2), [], [], "0" * 64)
     parameters = {"MODE": "train", "SEED": 1, "CLASSES": ""}
     run = experiment.Experiment("03_raw", parameters, TASK, dataset, tmp_path, tmp_path / "out", time.perf_counter())
     return run, models.config_for(TASK, "MelCNN", 3, **NETWORKS["MelCNN"]), replace(SETTINGS, epochs=epochs)
 
 
-def test_the_test_split_is_not_read_before_training_is_over_and_the_best_epoch_is_kept(tmp_path, monkeypatch):
-    OVER.clear()
+def test_the_weights_of_the_best_epoch_are_kept(tmp_path, monkeypatch):
     fit_alone, best = training.fit, network().state_dict()
-    monkeypatch.setattr(training, "fit", lambda *given: (replace(fit_alone(*given), best=best), OVER.append(1))[0])
-    run, *given = trained(tmp_path, Guarded)
-    with pytest.raises(AssertionError, match="the test split is read before"):
-        run.predict(network())
-    model, info = run.train_or_load("mel_cnn", *given)
-    assert info["scores"]["top1"]["n"] == 30
-    assert OVER == [1]
+    monkeypatch.setattr(training, "fit", lambda *given: replace(fit_alone(*given), best=best))
+    run, *given = trained(tmp_path, epochs=1)
+    model, _ = run.train_or_load("mel_cnn", *given)
     assert all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
 
 
@@ -275,43 +259,6 @@ def test_permuted_labels_leave_chance():
     assert score(train.targets) > 0.8
     permuted = [score(np.random.default_rng(seed).permutation(train.targets)) for seed in range(8)]
     assert abs(np.mean(permuted) - 1 / 3) < 0.12
-
-
-def test_a_batch_is_moved_in_time_by_no_more_than_the_settings_say(monkeypatch):
-    seen, logits = [], training.window_logits
-    monkeypatch.setattr(training, "window_logits", lambda *given: (seen.append(given[1]), logits(*given))[1])
-    train = tones(8, 0)
-    fit(settings=replace(SETTINGS, epochs=2, augment=Augment(shift_seconds=0.01)), train=train)
-    reach = int(0.01 * TASK.rate)
-    shifts = set()
-    for batch in (waves for waves in seen if len(waves) == 8):
-        moved = [
-            s for s in range(-reach, reach + 1) if np.array_equal(np.roll(batch, -s, axis=1), train.take(slice(None)))
-        ]
-        shifts.update(moved)
-    assert len(shifts) == 2
-
-
-EVERYTHING = Augment(level_db=6, equaliser_db=6, band_limit=0.5, speed=0.1, noise=0.5, mixup=0.3)
-
-
-@pytest.mark.parametrize("task", [TASK, TAGGING], ids=["one label", "tags"])
-def test_an_augmented_run_is_resumed_bit_by_bit(task, tmp_path, monkeypatch):
-    settings = replace(SETTINGS, augment=EVERYTHING, balance="classes")
-    whole = fit(settings=settings, task=task, mask=0.2)
-    evaluate, calls = training.evaluate, []
-
-    def stopping(*given):
-        calls.append(1)
-        if len(calls) > 1:
-            raise KeyboardInterrupt
-        return evaluate(*given)
-
-    monkeypatch.setattr(training, "evaluate", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        fit(settings=settings, task=task, folder=tmp_path, mask=0.2)
-    monkeypatch.setattr(training, "evaluate", evaluate)
-    assert_identical(fit(settings=settings, task=task, folder=tmp_path, mask=0.2), whole)
 
 
 LONG = replace(SETTINGS, epochs=8, precision="32-true")
@@ -366,28 +313,18 @@ def test_a_weighted_loss_counts_all_classes_alike():
     assert float(weighted) == pytest.approx(0.5 * common + 0.5 * rare, rel=1e-5)
 
 
-@pytest.mark.parametrize("balance", ["classes", "groups"])
-def test_classes_or_groups_are_drawn_equally_often(balance):
-    pack = tones(300, 0)
+@pytest.mark.parametrize("balance", ["", "loss", "classes", "groups", "tags"])
+def test_classes_tags_or_groups_are_drawn_equally_often_where_asked_for(balance):
     uneven = np.array([0] * 240 + [1] * 50 + [2] * 10)
-    pack = replace(pack, targets=uneven, groups=np.array([f"speaker {one}" for one in uneven]))
-    drawn = uneven[training.draw_order(pack, balance, np.random.default_rng(0))]
-    assert len(drawn) == 300
-    assert np.bincount(drawn).min() > 70
-
-
-def test_clips_with_rare_tags_are_drawn_more_often():
-    pack = tones(300, 0, TAGGING)
-    tags = np.zeros((300, 3), np.float32)
-    tags[:200, 0] = tags[200:290, 1] = tags[290:, 2] = 1
-    drawn = tags[training.draw_order(replace(pack, targets=tags), "classes", np.random.default_rng(0))]
-    assert drawn.sum(axis=0).min() > 70
-
-
-@pytest.mark.parametrize("balance", ["", "loss"])
-def test_without_balanced_sampling_every_clip_comes_once(balance):
-    order = training.draw_order(tones(30, 0), balance, np.random.default_rng(0))
-    assert sorted(order) == list(range(30))
+    pack = replace(tones(300, 0), targets=uneven, groups=np.array([f"speaker {one}" for one in uneven]))
+    if balance == "tags":
+        balance, pack = "classes", replace(pack, targets=np.eye(3, dtype=np.float32)[uneven])
+    order = training.draw_order(pack, balance, np.random.default_rng(0))
+    assert len(order) == 300
+    if balance in ("", "loss"):
+        assert sorted(order) == list(range(300))
+    else:
+        assert np.bincount(uneven[order]).min() > 70
 
 
 def test_an_unknown_balance_is_refused():
