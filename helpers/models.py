@@ -22,19 +22,15 @@ class SampleCNN(nn.Module):
 
     Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; samples at least 3 ** 8
     Output  logits  (batch, classes)
-
-    Parameters
-    ----------
-    classes : int
-    keep_level : bool
-        See `features.Level`.
-    width : int
-        Channels of the first three convolutions; the next have 2 and 4 times as many. 128 in the paper.
-    dropout : float
-        Before the last layer; 0.5 in the paper.
     """
 
-    def __init__(self, classes: int, keep_level: bool = False, width: int = 16, dropout: float = 0.3):
+    def __init__(
+        self,
+        classes: int,
+        keep_level: bool = False,  # see `features.Level`
+        width: int = 16,  # channels of the first convolutions, 128 in the paper; the last have four times as many
+        dropout: float = 0.3,  # before the last layer; 0.5 in the paper
+    ):
         super().__init__()
         self.level = Level(keep_level)
         widths = [width, width, width, 2 * width, 2 * width, 2 * width, 4 * width, 4 * width]
@@ -74,26 +70,19 @@ class RawCNN(nn.Module):
 
     Input   wave    (batch, window_samples)  float32, amplitude in [-1, 1]
     Output  logits  (batch, classes)
-
-    Parameters
-    ----------
-    classes, window_samples : int
-    length, stride : int
-        Of the first convolution, in samples.
-    keep_level : bool
-        See `features.Level`.
-    batch_norm : bool
-        Batch normalisation after each convolution; the paper has none.
-    dropout : float
-        Before the dense layers; the paper has none.
-    dense : int
-        Units of the dense layer: 100 in the paper.
     """
 
     def __init__(
-        self, classes: int, window_samples: int, length: int = 256, stride: int = 256, keep_level: bool = False,
-        batch_norm: bool = False, dropout: float = 0.0, dense: int = 100,
-    ):  # fmt: skip
+        self,
+        classes: int,
+        window_samples: int,
+        length: int = 256,  # of the first convolution's filters, in samples
+        stride: int = 256,  # of the first convolution, in samples
+        keep_level: bool = False,  # see `features.Level`
+        batch_norm: bool = False,  # after each convolution; the paper has none
+        dropout: float = 0.0,  # before the dense layers; the paper has none
+        dense: int = 100,  # units of the dense layer
+    ):
         super().__init__()
         frames, before, after = same_padding(window_samples, length, stride)
         norm = nn.BatchNorm2d if batch_norm else nn.Identity
@@ -137,11 +126,7 @@ def give_filters_a_height(module: nn.Module, state: dict, prefix: str, *_) -> No
 
 
 class MeanAndMaximum(nn.Module):
-    """Pool over bands by their mean, then over frames by mean and maximum.
-
-    Input   (batch, channels, bands, frames)
-    Output  (batch, 2 * channels)
-    """
+    """Pool (batch, channels, bands, frames) over bands by mean, over frames by mean and maximum: 2 * channels."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         hidden = hidden.mean(dim=2)  # (batch, channels, frames)
@@ -151,47 +136,27 @@ class MeanAndMaximum(nn.Module):
 class MelCNN(nn.Module):
     """Small convolutional network on mel spectrograms, with the front end inside.
 
+    Each band is standardised by its own mean and deviation, learned from the training split (a batch normalisation
+    without scale), with the logarithm and without, so that only the logarithm differs.
+
     Input   wave    (batch, samples)  float32, amplitude in [-1, 1]; any length
     Output  logits  (batch, classes)
-
-    Parameters
-    ----------
-    classes, rate : int
-        Rate in Hz.
-    n_fft, hop, mels : int
-        Front end: frame length and advance in samples, number of bands.
-    log : bool
-        Take the logarithm of the mel power. Either way each band is standardised by its own mean and deviation,
-        learned from the training split (a batch normalisation without scale), so that only the logarithm differs.
-    keep_level : bool
-        See `Level`.
-    width : int
-        Channels of the first block; the others have 2, 4 and 7 times as many.
-    batch_norm : bool
-        Batch normalisation after each convolution.
-    dropout : float
-        Before the last layer.
-    mask : float
-        While training, hide one stripe of bands and one of frames, each up to this share (`features.stripes`).
-    remove_mean : bool
-        Subtract each band's mean over the window: a microphone's colour goes, and so does a steady timbre (cepstral
-        mean normalisation, Atal 1974).
     """
 
     def __init__(
         self,
         classes: int,
-        rate: int,
-        n_fft: int = 1024,
-        hop: int = 512,
+        rate: int,  # in Hz
+        n_fft: int = 1024,  # samples of a frame
+        hop: int = 512,  # samples from frame to frame
         mels: int = 64,
-        log: bool = True,
-        keep_level: bool = False,
-        width: int = 16,
-        batch_norm: bool = True,
-        dropout: float = 0.3,
-        mask: float = 0.0,
-        remove_mean: bool = False,
+        log: bool = True,  # take the logarithm of the mel power
+        keep_level: bool = False,  # see `features.Level`
+        width: int = 16,  # channels of the first block; the others have 2, 4 and 7 times as many
+        batch_norm: bool = True,  # after each convolution
+        dropout: float = 0.3,  # before the last layer
+        mask: float = 0.0,  # while training, hide a stripe of bands and one of frames, each up to this share
+        remove_mean: bool = False,  # of each band over the window: a microphone's colour (Atal 1974), a steady timbre
     ):
         super().__init__()
         self.mask, self.remove_mean = mask, remove_mean
@@ -272,17 +237,9 @@ NETWORKS = {
 
 
 def config_for(task: Task, kind: str, classes: int, **options) -> dict:
-    """The configuration of a network for a task: what `build` needs, and what the weights' JSON keeps.
+    """What `build` needs for a network of `kind` (a key of `KINDS`), and what the weights' JSON keeps of it.
 
-    Parameters
-    ----------
-    task : Task
-    kind : str
-        A key of `KINDS`.
-    classes : int
-        Number of labels, after a choice of CLASSES.
-    **options
-        Passed on to the network.
+    `classes` is the number of labels, after a choice of CLASSES; `options` are those of the network.
     """
     config = {"kind": kind, "classes": classes, "keep_level": task.keep_level}
     if kind == "RawCNN":
@@ -295,10 +252,7 @@ def config_for(task: Task, kind: str, classes: int, **options) -> dict:
 def build(config: dict, seed: int = 0) -> nn.Module:
     """Make a network with fresh weights drawn from `seed`; the caller's random state is left alone.
 
-    Raises
-    ------
-    ValueError
-        If the configuration names no known network or an option it does not have.
+    Raises ValueError for an unknown network, or an option it does not have.
     """
     options = dict(config)
     kind = options.pop("kind", None)
