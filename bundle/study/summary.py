@@ -103,3 +103,28 @@ def write(folder: Path, name: str, summary: dict, predictions: dict[str, np.ndar
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(summary, indent=1, default=float) + "\n")
     return path
+
+
+def tuned_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The probability from which on to predict each tag, (classes,), such that its F1 on these clips is highest.
+
+    Both (clips, classes), of validation clips. A tag that all or none of them have keeps 0.5.
+    """
+    from sklearn.metrics import precision_recall_curve  # takes a second, which other studies need not wait for
+
+    thresholds = np.full(targets.shape[1], 0.5)
+    for column in np.flatnonzero(metrics.scorable(targets)):
+        precision, recall, steps = precision_recall_curve(targets[:, column], probabilities[:, column])
+        f1 = precision * recall / np.maximum(precision + recall, 1e-12)
+        thresholds[column] = steps[f1[:-1].argmax()]
+    return thresholds
+
+
+def adjust(probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Probabilities (clips, classes) of one label as if all classes had been equally frequent in training.
+
+    Each is divided by `counts` (classes,), the training clips of its class: the logit adjustment of Menon et al. 2021
+    (section 4.1, tau 1). A class without clips counts as if it had one.
+    """
+    raised = probabilities / np.maximum(counts, 1)
+    return raised / raised.sum(axis=1, keepdims=True)
