@@ -33,7 +33,7 @@ NAMES = {  # every score there is, by its name in results files
 RESAMPLES = 1000
 LEVEL = 0.95  # of every interval
 BLOCK = 2**19  # weights that are held at a time
-BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # names of `balanced_scores`
+BALANCED = ("balanced_accuracy", "mean_recall", "macro_f1")  # scores in which every class or tag counts the same
 
 
 def top_k(probabilities: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
@@ -107,32 +107,15 @@ def scores(
 
 
 def balanced_scores(
-    probabilities: np.ndarray,
-    targets: np.ndarray,
-    groups: Sequence[str] = (),
-    thresholds: np.ndarray | float = 0.5,
-    seed: int = 0,
+    probabilities: np.ndarray, targets: np.ndarray, groups: Sequence[str] = (), seed: int = 0
 ) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Scores in which every class or tag counts the same, however rare it is; those without a clip are left out.
 
-    Parameters
-    ----------
-    probabilities, targets, groups, seed
-        As in `scores`. Of one label the most probable class is predicted.
-    thresholds : ndarray, shape (classes,), or float
-        A tag is predicted from here on; see `tuned_thresholds`.
-
-    Returns
-    -------
-    scores : dict
-        "balanced_accuracy" (one label) or "mean_recall" (tags), and "macro_f1", as in `scores`. The first has the
-        chance 1 / classes; that of the others is what the same predictions get when dealt out to the clips at random.
-        Empty when no clip has a label.
-    recalls : ndarray, shape (classes,)
-        Share of each class's clips that were found; NaN for a class without any.
+    Arguments are those of `scores`; a tag is predicted from a probability of 0.5 on. Returns scores like it,
+    "balanced_accuracy" (one label) or "mean_recall" (tags), and "macro_f1", {} when no clip has a label; and the recall
+    of every class, (classes,), NaN for a class without a clip. Chance is 1 / classes, else what the same predictions
+    get when dealt out to the clips at random.
     """
-    if targets.ndim == 2:
-        probabilities = (probabilities >= thresholds).astype(np.float32)
     made, true = decisions(probabilities, targets)
     held = true.sum(axis=0)
     recalls = np.where(held > 0, (made & true).sum(axis=0) / np.maximum(held, 1), np.nan)
@@ -147,10 +130,8 @@ def seed_scores(
 ) -> dict[str, float]:
     """Mean of a score over models trained with different seeds, and how far they lie apart.
 
-    `name` is a key of `scores` or `balanced_scores` (tags: threshold 0.5), `probabilities` are (seeds, clips,
-    classes), the rest is as in `scores`; for the interval, groups and seeds are both drawn with replacement.
-
-    Returns "value" (the mean), "low", "high", "n" (clips), "chance", "deviation" (over seeds, NaN for one), "seeds".
+    `probabilities` are (seeds, clips, classes), the rest is as in `scores`; for the interval, groups and seeds are both
+    drawn with replacement. Beside what `scores` says there are "deviation" (NaN for one seed) and "seeds".
     """
     values, drawn = over_seeds(name, probabilities, targets, groups, seed)
     deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
@@ -164,14 +145,8 @@ def paired_difference(
     """Difference `second` - `first` of a score on the same clips, with its 95 % bootstrap interval.
 
     Both are (clips, classes), or (seeds, clips, classes), paired by their place: then the mean over seeds is compared.
-    The rest is as in `seed_scores`; both are scored on the same resamples, and the same drawn seeds.
-
-    Returns "value", "low", "high", "n", and "seeds" where there are some.
-
-    Raises
-    ------
-    ValueError
-        If the two are not of one shape.
+    Both are scored on the same resamples, and the same drawn seeds. The rest is as in `scores`; ValueError if the two
+    are not of one shape. Returns "value", "low", "high", "n", and "seeds" where there are some.
     """
     if first.shape != second.shape or first.ndim not in (2, 3):
         raise ValueError(
@@ -186,31 +161,6 @@ def paired_difference(
     return difference | ({"seeds": len(first)} if several else {})
 
 
-def tuned_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The probability from which on to predict each tag, (classes,), such that its F1 on these clips is highest.
-
-    Both (clips, classes), of validation clips. A tag that all or none of them have keeps 0.5.
-    """
-    from sklearn import metrics
-
-    thresholds = np.full(targets.shape[1], 0.5)
-    for column in np.flatnonzero(scorable(targets)):
-        precision, recall, steps = metrics.precision_recall_curve(targets[:, column], probabilities[:, column])
-        f1 = precision * recall / np.maximum(precision + recall, 1e-12)
-        thresholds[column] = steps[f1[:-1].argmax()]
-    return thresholds
-
-
-def adjust(probabilities: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Probabilities (clips, classes) of one label as if all classes had been equally frequent in training.
-
-    Each is divided by `counts` (classes,), the training clips of its class: the logit adjustment of Menon et al. 2021
-    (section 4.1, tau 1). A class without clips counts as if it had one.
-    """
-    raised = probabilities / np.maximum(counts, 1)
-    return raised / raised.sum(axis=1, keepdims=True)
-
-
 def in_words(score: dict[str, float]) -> str:
     """A score of `scores` as text: value, interval, number of clips, chance level."""
     interval = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
@@ -221,13 +171,8 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray, bins: int = 10) 
     """Reliability of the stated confidence, and the expected calibration error (Guo et al. 2017, section 2).
 
     For single-label targets the confidence is that of the predicted class; for tags every (clip, tag) pair counts.
-
-    Returns
-    -------
-    table : ndarray, shape (bins, 3)
-        Mean confidence, share that was right, number of cases; NaN, NaN, 0 for an empty bin.
-    error : float
-        Mean distance of the first two columns, weighted by the third.
+    Returns a table (bins, 3) of mean confidence, share that was right and number of cases (NaN, NaN, 0 for an empty
+    bin), and the mean distance of its first two columns, weighted by the third.
     """
     if targets.ndim == 1:
         confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets

@@ -12,8 +12,7 @@ import numpy as np
 from bundle.results import CLIPS, network
 from bundle.study.cells import ROOT, Cell, digest_of
 from bundle.study.folds import deal
-from bundle.study.summary import Found, mean_of, stacked
-from helpers import metrics
+from bundle.study.summary import Found, adjust, mean_of, stacked, tuned_thresholds
 from helpers.data import Dataset, load, name_of
 from helpers.files import replacing
 from helpers.inference import predict_pack
@@ -150,8 +149,8 @@ def corrected(row: Found, seeds: list[list[Cell]]) -> Found:
     for values, (cell,) in zip(row.stack.astype(np.float32), seeds, strict=True):
         stored = np.load(cell.result, allow_pickle=False)
         if stored["targets"].ndim == 2:
-            thresholds = metrics.tuned_thresholds(stored["valid"].astype(np.float32), stored["valid_targets"])
+            thresholds = tuned_thresholds(stored["valid"].astype(np.float32), stored["valid_targets"])
             stack.append(np.where(values >= thresholds, 0.5 + values / 2, values / 2))  # order within a tag stays
         else:
-            stack.append(metrics.adjust(values, np.array(info_of(cell.result)["train_counts"])))
+            stack.append(adjust(values, np.array(info_of(cell.result)["train_counts"])))
     return row._replace(stack=np.stack(stack).astype(np.float16))
