@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.fft import dct
 from torch import nn
 
 from helpers.audio import import_torchaudio
@@ -89,40 +90,29 @@ def stripes(mel: torch.Tensor, axis: int, share: float) -> torch.Tensor:
 def pooled(waves: np.ndarray, task: Task) -> np.ndarray:
     """Describe each clip by statistics over time: of log-mels, MFCCs, their changes, and how MFCCs move together.
 
-    Parameters
-    ----------
-    waves : ndarray, shape (clips, samples), float32
-        Clips of one length; any length.
-    task : Task
-        Gives the rate and the mel front end, and whether the level is kept.
-
-    Returns
-    -------
-    features : ndarray, shape (clips, 5 * mels + 4 * 20 + 190), float32
+    `waves` (clips, samples) float32, of any length; the task gives rate, mel front end, and whether the level is kept.
+    Returns (clips, 5 * mels + 4 * 20 + 190) float32.
     """
     n_fft, hop, mels = task.mel
     level, front = Level(task.keep_level, floor=1e-9), MelSpectrogram(task.rate, n_fft, hop, mels)
-    described = []
+    cosines = torch.from_numpy(dct(np.eye(mels), axis=0, norm="ortho")[:MFCCS].astype(np.float32))  # (20, mels)
     with torch.no_grad():
-        for start in range(0, len(waves), AT_ONCE):
-            few = torch.from_numpy(np.ascontiguousarray(waves[start : start + AT_ONCE]))
-            log_mel = front(level(few) / level.gain)  # (batch, mels, frames)
-            mfcc = torch.matmul(_dct(mels), log_mel)  # (batch, 20, frames)
-            change = mfcc.diff(dim=-1, prepend=mfcc[..., :1])
-            parts = [
-                log_mel.mean(-1),
-                _deviation(log_mel),
-                log_mel.amax(-1),
-                log_mel.amin(-1),
-                _skewness(log_mel),
-                mfcc.mean(-1),
-                _deviation(mfcc),
-                _correlations(mfcc),
-                _deviation(change),
-                change.abs().mean(-1),
-            ]
-            described.append(torch.cat(parts, dim=1))
-    return torch.cat(described).numpy()
+        log_mel = front(level(torch.from_numpy(np.ascontiguousarray(waves))) / level.gain)  # (clips, mels, frames)
+        mfcc = torch.matmul(cosines, log_mel)  # (clips, 20, frames)
+        change = mfcc.diff(dim=-1, prepend=mfcc[..., :1])
+        parts = [
+            log_mel.mean(-1),
+            _deviation(log_mel),
+            log_mel.amax(-1),
+            log_mel.amin(-1),
+            _skewness(log_mel),
+            mfcc.mean(-1),
+            _deviation(mfcc),
+            _correlations(mfcc),
+            _deviation(change),
+            change.abs().mean(-1),
+        ]
+    return torch.cat(parts, dim=1).numpy()
 
 
 def _deviation(frames: torch.Tensor) -> torch.Tensor:
@@ -143,11 +133,3 @@ def _correlations(frames: torch.Tensor) -> torch.Tensor:
     matrix = torch.matmul(scaled, scaled.transpose(1, 2)) / frames.shape[-1]  # (batch, rows, rows)
     row, column = torch.triu_indices(frames.shape[1], frames.shape[1], offset=1)
     return matrix[:, row, column]
-
-
-def _dct(mels: int) -> torch.Tensor:
-    """Orthonormal type-II cosine transform, the first 20 rows, (20, mels)."""
-    row, column = torch.arange(MFCCS)[:, None], torch.arange(mels)[None, :]
-    matrix = torch.cos(torch.pi * row * (column + 0.5) / mels) * (2 / mels) ** 0.5
-    matrix[0] /= 2**0.5
-    return matrix
