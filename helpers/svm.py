@@ -43,13 +43,12 @@ def make(cost: float, gamma: float, clips: int, seed: int = 0) -> Pipeline:
     """An unfitted classifier: standardisation, and one SVM for each class or tag against all others.
 
     One against the rest also where a clip has exactly one label: on these features that beats scikit-learn's votes
-    of all pairs of classes.
+    of all pairs of classes. Positive and negative clips of a class count equally in all, however many they are.
 
     Parameters
     ----------
     cost : float
-        What a misplaced training clip costs, the C of Cortes & Vapnik 1995; positive and negative clips of a class
-        count equally in all, however many they are.
+        What a misplaced training clip costs, the C of Cortes & Vapnik 1995.
     gamma : float
         Of the kernel exp(-gamma d²), d the distance of two clips in standardised features.
     clips : int
@@ -57,11 +56,6 @@ def make(cost: float, gamma: float, clips: int, seed: int = 0) -> Pipeline:
         and a linear SVM with the same cost learns on that by averaged stochastic gradient descent (Bottou 2010).
     seed : int
         Of the approximation; the exact SVM draws nothing.
-
-    Returns
-    -------
-    Pipeline
-        Fits features (clips, features) and targets as in `Pack`; `decisions` gives its scores.
     """
     if clips <= EXACT_UP_TO:
         return make_pipeline(StandardScaler(), OneVsRestClassifier(SVC(C=cost, gamma=gamma, class_weight="balanced")))
@@ -74,14 +68,9 @@ def make(cost: float, gamma: float, clips: int, seed: int = 0) -> Pipeline:
 
 
 def decisions(model: Pipeline, described: np.ndarray, classes: int) -> np.ndarray:
-    """Decision values, (clips, classes), also for two classes; a class without a training clip comes last.
+    """Decision values of a fitted `make`, (clips, classes), also for two classes.
 
-    Parameters
-    ----------
-    model : Pipeline
-        From `make`, fitted.
-    described : ndarray, shape (clips, features)
-    classes : int
+    `described` (clips, features); a class without a training clip comes last.
     """
     values = np.asarray(model.decision_function(described))
     if values.ndim == 1:  # two classes: one margin
@@ -95,7 +84,7 @@ def decisions(model: Pipeline, described: np.ndarray, classes: int) -> np.ndarra
 
 def validation_score(settings: dict[str, float], train: Table, valid: Table, task: Task, seed: int = 0) -> float:
     """The task's headline metric on `valid` after fitting `train`; `settings` are the "cost" and "gamma" of `make`."""
-    values = _learned(settings, train, valid, _classes(train, valid), seed)
+    values = _learned(settings, train, valid, seed)
     return metrics.point_scores(values, valid.targets)[task.headline]
 
 
@@ -105,14 +94,8 @@ def leak_lesson(
     """Score the same settings on two splits of the same clips: groups kept apart as given, and drawn at random.
 
     Both train on as many clips and test on as many, at most `LESSON_CLIPS` each; the random split draws both from all
-    clips together, without regard to groups.
-
-    Returns
-    -------
-    dict
-        By "groups apart" and "random split": the headline metric as in `metrics.scores`, its interval over groups,
-        and "shared": the share of test clips whose group was trained on. Empty where no group is known, or no tag
-        can be scored.
+    clips together. Returns by "groups apart" and "random split" the headline score as in `metrics.scores`, with
+    "shared", the share of test clips whose group was trained on; {} where no group is known, or no tag can be scored.
     """
     clips = Table(*(np.concatenate(parts) for parts in zip(train, valid, test, strict=True)))
     if not (clips.groups != "").any():
@@ -124,7 +107,7 @@ def leak_lesson(
     found = {}
     for title, *rows in (("groups apart", *apart), ("random split", mixed, mixed[::-1])):
         known, asked = (Table(*(part[row[:size]] for part in clips)) for row, size in zip(rows, sizes, strict=True))
-        scores = metrics.scores(_learned(settings, known, asked, _classes(clips), seed), asked.targets, asked.groups)
+        scores = metrics.scores(_learned(settings, known, asked, seed), asked.targets, asked.groups)
         if task.headline not in scores:
             return {}
         named = asked.groups != ""
@@ -133,13 +116,8 @@ def leak_lesson(
     return found
 
 
-def _learned(settings: dict[str, float], train: Table, test: Table, classes: int, seed: int) -> np.ndarray:
-    """Decision values on `test` of an SVM that was fitted to `train`."""
+def _learned(settings: dict[str, float], train: Table, test: Table, seed: int) -> np.ndarray:
+    """Decision values on `test` of an SVM that was fitted to `train`, a column for each class of either."""
     model = make(**settings, clips=len(train.features), seed=seed).fit(train.features, train.targets)
-    return decisions(model, test.features, classes)
-
-
-def _classes(*tables: Table) -> int:
-    """Number of classes or tags."""
-    targets = np.concatenate([table.targets for table in tables])
-    return targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
+    known = np.concatenate([train.targets, test.targets])
+    return decisions(model, test.features, known.shape[1] if known.ndim == 2 else int(known.max()) + 1)

@@ -50,17 +50,15 @@ def test_the_approximated_kernel_decides_nearly_as_the_exact_one(tags, monkeypat
         assert score > 0.75
 
 
-def test_up_to_the_limit_the_kernel_is_exact(monkeypatch):
+def test_up_to_the_limit_the_kernel_is_exact_and_beyond_it_the_cost_means_the_same():
     assert svm.EXACT_UP_TO == 20_000
     assert "nystroem" not in svm.make(1, 0.1, 20_000).named_steps
-    assert "nystroem" in svm.make(1, 0.1, 20_001).named_steps
-
-
-def test_the_cost_means_the_same_whatever_the_number_of_clips():
-    for clips in (25_000, 100_000):
-        linear = svm.make(4, 0.1, clips)[-1].estimator
+    for clips in (20_001, 100_000):
+        model = svm.make(4, 0.1, clips)
+        assert "nystroem" in model.named_steps
+        linear = model[-1].estimator
         assert 1 / (linear.alpha * clips) == pytest.approx(4)
-        assert linear.max_iter * clips == svm.STEPS  # nor does the time grow with them
+        assert linear.max_iter * clips == pytest.approx(svm.STEPS, rel=0.01)  # nor does the time grow with them
 
 
 def test_the_seed_decides_the_approximation(approximated, monkeypatch):
@@ -100,8 +98,7 @@ def test_two_classes_get_two_columns_and_an_absent_class_comes_last():
     assert (values[:, [1, 4]] < values[:, [0, 2, 3, 5]].min()).all()
 
 
-@pytest.mark.parametrize("task", ["nsynth", "magnatagatune"])
-@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(("task", "exact"), [("languages", True), ("magnatagatune", False)])
 def test_a_stored_svm_predicts_the_same_waveforms_the_same(task, exact, load_toy, tmp_path, request):
     if not exact:
         request.getfixturevalue("approximated")
@@ -139,6 +136,9 @@ def test_the_validation_score_is_the_headline_metric_of_the_validation_clips():
     wrong = valid._replace(targets=(valid.targets + 1) % 3)
     assert svm.validation_score(SETTINGS, train, valid, TASK) > 0.75
     assert svm.validation_score(SETTINGS, train, wrong, TASK) < 0.25
+    lesson = svm.leak_lesson(SETTINGS, train, table(seed=2), valid, TASK)
+    expected = svm.validation_score(SETTINGS, train, valid, TASK)
+    assert lesson["groups apart"]["value"] == pytest.approx(expected, abs=1e-9)  # the given split as it is
 
 
 @pytest.mark.parametrize("tags", [False, True])
@@ -151,14 +151,6 @@ def test_a_random_split_flatters_where_groups_are_easy_to_tell(tags):
     assert mixed["shared"] > 0.9
     assert mixed["value"] > apart["high"]
     assert apart["low"] <= apart["value"] <= apart["high"]
-
-
-def test_the_given_split_is_scored_as_it_is():
-    parts = [table(seed=seed) for seed in (0, 1, 2)]
-    lesson = svm.leak_lesson(SETTINGS, *parts, TASK)
-    assert lesson["groups apart"]["value"] == pytest.approx(
-        svm.validation_score(SETTINGS, parts[0], parts[2], TASK), abs=1e-9
-    )
 
 
 def test_random_split_trains_and_tests_on_different_clips(monkeypatch):
