@@ -32,24 +32,14 @@ class Augment:
 
 
 def distort(waves: np.ndarray, rate: int, augment: Augment, draw: np.random.Generator) -> np.ndarray:
-    """Everything but mixup.
-
-    Parameters
-    ----------
-    waves : ndarray, shape (clips, samples), float32
-    rate : int
-        In Hz.
-    augment : Augment
-    draw : numpy Generator
-
-    Returns
-    -------
-    ndarray, shape (clips, samples), float32
-    """
+    """Everything but mixup: from `waves` (clips, samples) float32, at `rate` in Hz, to as many as long ones."""
     reach = int(augment.shift_seconds * rate)
     waves = np.roll(waves, draw.integers(-reach, reach + 1), axis=1)
     if augment.speed:
-        waves = np.stack([_play(wave, 1 + draw.uniform(-augment.speed, augment.speed)) for wave in waves])
+        place = np.arange(waves.shape[1])  # linearly interpolated, from the start again at the end
+        factors = 1 + draw.uniform(-augment.speed, augment.speed, len(waves))
+        played = (np.interp(place * factors[row], place, wave, period=len(place)) for row, wave in enumerate(waves))
+        waves = np.stack(list(played)).astype(np.float32)
     if augment.equaliser_db or augment.band_limit or augment.noise:
         waves = _filter(waves, rate, augment, draw)
     if augment.level_db:
@@ -62,11 +52,6 @@ def mixup(clips: int, augment: Augment, draw: np.random.Generator) -> tuple[floa
     if not augment.mixup:
         return 1.0, np.arange(clips)
     return float(draw.beta(augment.mixup, augment.mixup)), draw.permutation(clips)
-
-
-def _play(wave: np.ndarray, factor: float) -> np.ndarray:
-    """The wave read at `factor` times its speed, linearly interpolated, from its start again where it ends."""
-    return np.interp(np.arange(len(wave)) * factor, np.arange(len(wave)), wave, period=len(wave)).astype(np.float32)
 
 
 def _filter(waves: np.ndarray, rate: int, augment: Augment, draw: np.random.Generator) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torchinfo
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from helpers.features import Level, MelSpectrogram
 from helpers.models import MeanAndMaximum, count_parameters
 
 BEFORE = (nn.Flatten, nn.Dropout)  # stand in the box after them, other small layers in the one before
+WORDS = {nn.BatchNorm2d: "batch norm", nn.Flatten: "flatten"}
 COLUMNS = 5  # blocks in a row at most
 # Light tints of the figures' colours: black letters stay readable, in grey print too
 TINTS = {"input": "#FFFFFF", "front end": "#FBE3B0", "convolution": "#BFDDF2", "pooling": "#E3E3E3", "dense": "#BFE6D9"}
@@ -32,15 +34,7 @@ class Block:
 
 
 def blocks(network: nn.Module, wave: torch.Tensor) -> list[Block]:
-    """The blocks of a network, in the order in which a clip passes them.
-
-    Parameters
-    ----------
-    network : nn.Module
-        From `models.build` or `weights.load`; it is left as it was.
-    wave : Tensor, shape (samples,), float32
-        A clip or window that the network can take.
-    """
+    """The blocks of a network, in the order in which `wave` (samples,) passes them; the network is left as it was."""
     found, waiting = [Block("input", "waveform", ["samples"], tuple(wave.shape))], []
     for layer in torchinfo.summary(network, input_data=wave[None], verbose=0).summary_list:
         if not layer.is_leaf_layer or isinstance(layer.module, (nn.Identity, nn.ZeroPad2d)):
@@ -82,16 +76,11 @@ def describe(layer: nn.Module) -> tuple[str, str, list[str]]:
             return "pooling", "pooling", ["bands: mean", "frames: mean", "and maximum"]
         case nn.Linear():
             return "dense", "dense", []
-        case nn.BatchNorm2d():
-            return "", "", ["batch norm"]
         case nn.MaxPool2d():
-            size = layer.kernel_size  # one number: along every axis
-            return "", "", [f"max-pool {max(size) if isinstance(size, tuple) else size}"]
+            return "", "", [f"max-pool {np.max(layer.kernel_size)}"]  # one number: along every axis
         case nn.Dropout():
             return "", "", [f"dropout {layer.p:.2g}"] if layer.p >= 0.005 else []
-        case nn.Flatten():
-            return "", "", ["flatten"]
-    return "", "", [type(layer).__name__]
+    return "", "", [WORDS.get(type(layer), type(layer).__name__)]
 
 
 def architecture(network: nn.Module, wave: torch.Tensor) -> Figure:
