@@ -37,6 +37,7 @@ def test_the_mel_network_is_what_it_is():
     assert shapes(blocks)[4:] == [(16, 32, 63), (32, 16, 32), (64, 8, 16), (112, 8, 16), (224,), (11,)]
     assert blocks[4].details == ["batch norm", "ReLU", "max-pool 2"]
     assert "and maximum" in blocks[-2].details
+    assert blocks[-1].details == ["dropout 0.3", "classes"]
 
 
 def test_another_first_layer_width_or_length_of_clip_is_shown():

@@ -110,6 +110,8 @@ def test_the_interval_of_a_share_is_as_wide_as_the_binomials():
     score = metrics.scores(probabilities, targets)["top1"]
     deviation = np.sqrt(score["value"] * (1 - score["value"]) / clips)
     assert score["high"] - score["low"] == pytest.approx(2 * 1.96 * deviation, rel=0.12)
+    biased = metrics.interval(0.5, np.linspace(0.6, 0.8, 101), clips)
+    assert (biased["low"], biased["high"]) == pytest.approx((0.405, 0.595))
 
 
 @pytest.mark.parametrize("make", [single, tags])
@@ -160,20 +162,12 @@ def test_a_score_in_words_gives_value_interval_number_and_chance():
     assert metrics.in_words(score) == "0.512 (0.400 to 0.600), n 125, chance 0.091"
 
 
-@pytest.mark.parametrize("groups", [(), [f"group {clip // 5}" for clip in range(200)]], ids=["clips", "groups"])
-def test_a_model_does_not_differ_from_itself_and_one_seed_is_a_model(groups):
-    (worse, targets), (better, _) = single(skill=1.0), single(skill=1.6)
-    found = metrics.paired_difference("top1", worse, worse, targets, groups)
-    assert found == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 200}
-    found = metrics.paired_difference("top1", worse, better, targets, groups)
-    assert metrics.paired_difference("top1", worse[None], better[None], targets, groups) == found | {"seeds": 1}
-
-
 def test_a_better_model_differs_by_the_difference_of_the_scores_and_pairing_narrows_it():
     (worse, targets), (better, _) = single(skill=1.0), single(skill=1.6)  # the same noise
     found = metrics.paired_difference("top1", worse, better, targets)
     assert found["value"] == pytest.approx(of_one("top1", better, targets) - of_one("top1", worse, targets))
     assert 0 < found["low"] < found["value"] < found["high"]
+    assert metrics.paired_difference("top1", worse[None], better[None], targets) == found | {"seeds": 1}
     turned = metrics.paired_difference("top1", better, worse, targets)
     assert (turned["low"], turned["value"]) == pytest.approx((-found["high"], -found["value"]))
     alone = [metrics.scores(model, targets)["top1"] for model in (worse, better)]
@@ -235,6 +229,7 @@ def test_balanced_scores_equal_scikit_learns(make):
 def test_balanced_scores_under_weights_equal_those_of_clips_drawn_again(make):
     probabilities, targets = make(40)
     times = np.random.default_rng(1).integers(0, 3, 40)
+    times[(targets == 2) if targets.ndim == 1 else targets[:, 0] > 0] = 0  # a class that is not drawn
     weighted = metrics.weighted(probabilities, targets, times[None].astype(float), balanced=True)
     again = metrics.balanced_scores(np.repeat(probabilities, times, axis=0), np.repeat(targets, times, axis=0))[0]
     assert {name: value[0] for name, value in weighted.items()} == pytest.approx(
@@ -322,6 +317,17 @@ def test_one_seed_has_no_deviation_and_the_interval_of_its_clips():
     assert np.isnan(found["deviation"])
     alone = metrics.scores(probabilities, targets)["top1"]
     assert {key: found[key] for key in alone} == pytest.approx(alone)
+
+
+def test_seeds_that_lie_apart_widen_the_interval():
+    models, targets = seeds(single, spread=0.0)
+    assert metrics.seed_scores("top1", models, targets)["deviation"] == pytest.approx(0, abs=1e-12)
+    apart = models.copy()
+    apart[:2] = np.eye(6)[targets]  # two seeds are perfect
+    apart[2:] = 1 - np.eye(6)[targets]
+    narrow, wide = (metrics.seed_scores("top1", m, targets) for m in (models, apart))
+    assert wide["value"] == 0.5
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
 
 
 @pytest.mark.parametrize(("make", "name"), NAMED)

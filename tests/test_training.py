@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import experiment, features, metrics, models, training
+from helpers import experiment, features, models, training
 from helpers.augment import Augment
 from helpers.data import Dataset
 from helpers.data.pack import Pack, digest_rows
@@ -246,19 +246,6 @@ def test_a_trained_network_is_saved_with_settings_scores_and_curves_and_comes_ba
     loading = replace(run, parameters=run.parameters | {"MODE": "infer"})
     again, _ = loading.train_or_load("mel_cnn", config, settings)
     np.testing.assert_array_equal(run.predict(model), run.predict(again))
-
-
-def test_permuted_labels_leave_chance():
-    train, valid, test = tones(120, 0), tones(30, 1), tones(150, 2)
-
-    def score(labels):
-        model = network()
-        training.fit(model, replace(train, targets=labels), valid, TASK, replace(SETTINGS, epochs=5))
-        return metrics.point_scores(training.evaluate(model, test, TASK)[1], test.targets)["top1"]
-
-    assert score(train.targets) > 0.8
-    permuted = [score(np.random.default_rng(seed).permutation(train.targets)) for seed in range(8)]
-    assert abs(np.mean(permuted) - 1 / 3) < 0.12
 
 
 LONG = replace(SETTINGS, epochs=8, precision="32-true")
