@@ -242,6 +242,7 @@ def test_a_class_without_clips_has_no_recall_and_is_left_out():
     assert np.isnan(recalls).tolist() == [False, True, False, True]
     assert recalls[[0, 2]].tolist() == [1, 0.5]
     assert (found["balanced_accuracy"]["value"], found["balanced_accuracy"]["chance"]) == (0.75, 0.5)
+    assert found["macro_f1"]["value"] == pytest.approx((1 + 2 / 3) / 2)
     found, recalls = metrics.balanced_scores(np.full((3, 2), 0.7), np.zeros((3, 2)))
     assert (found, np.isnan(recalls).all()) == ({}, True)
 
