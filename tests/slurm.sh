@@ -42,9 +42,8 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-SchedulerParameters=batch_sched_delay=1,sched_min_interval=100000,bf_interval=2
-MinJobAge=300
-KillWait=5
+SchedulerParameters=batch_sched_delay=1,sched_interval=1,sched_min_interval=100000,bf_interval=2
+KillWait=2
 ReturnToService=2
 JobRequeue=1
 MpiDefault=none

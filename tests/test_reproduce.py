@@ -49,11 +49,12 @@ def reported(trained, tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.02, (2, *arrays["mel_cnn"].shape))
     stacks = {row: (arrays[row] + noise).astype(np.float16) for row in ("mel_cnn", "mel_cnn_nolog")}
     clips = {name: arrays[name] for name in ("names", "groups", "targets")}
-    rows = summary.score_rows(stacks, clips, TASKS["languages"], "mel_cnn")
+    predictions = clips | {f"row {row}": stack for row, stack in stacks.items()}
+    rows = summary.score_rows(predictions, TASKS["languages"], "mel_cnn")
     study = {"study": "networks", "question": "?", "task": "languages", "data": "languages", "baseline": "mel_cnn"}
     described = {"valid": {"value": 0.5, "deviation": 0.1}, "settings": {"epochs": 1}, "minutes": 1.0}
     study |= {"scored": "best epoch", "folds": 0, "rows": {row: described | scored for row, scored in rows.items()}}
-    summary.write(folder / PLACE, "networks", study, clips | {f"row {row}": stack for row, stack in stacks.items()})
+    summary.write(folder / PLACE, "networks", study, predictions)
     table = results.with_table(f"# Toy\n{results.BEGIN}{results.END}\n", results.readme_table(results.read(folder)))
     (tmp_path / "README.md").write_text(table)
     (folder / "README.md").write_text(results.studies_page(results.read(folder)))

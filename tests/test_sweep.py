@@ -1,6 +1,5 @@
 """A sweep runs each cell once, shares and keeps finished ones, and its table comes back from its predictions."""
 
-import argparse
 import json
 import os
 import signal
@@ -8,26 +7,22 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 
 from bundle.__main__ import main
-from bundle.results import RESULTS, Run, Study, load, study_table
-from bundle.study import cells, folds, grid, studies, summary, trainings
-from bundle.study.trainings import Row
-from helpers import data, metrics, training
+from bundle.results import Study, study_table
+from bundle.study import cells, command, folds, studies, summary, trainings
+from helpers import data, metrics
 from helpers.tasks import TASKS
 from helpers.training import EPOCH_CURVES
 
 ROOT = cells.ROOT
-SMALL = Row("mel_cnn", {"width": 2, "dropout": 0.0}, {"epochs": 1, "learning_rate": 1e-3, "weight_decay": 1e-2})
-ROWS = {
-    "small": SMALL,
-    "half": replace(SMALL, share=0.5),
-    "broken": replace(SMALL, settings=SMALL.settings | {"balance": "nothing"}),
-}
+SMALL = studies.Row("mel_cnn", {"width": 2, "epochs": 1})
+ROWS = {"small": SMALL, "half": replace(SMALL, share=0.5), "broken": replace(SMALL, changes={"balance": "nothing"})}
 
 
 @pytest.fixture
@@ -61,7 +56,7 @@ def test_a_study_is_trained_once_and_its_table_comes_back_from_its_predictions(s
     assert half["train_clips"] == [round(small["train_clips"][0] / 2)] * 2
     arrays = np.load(path.with_suffix(".npz"), allow_pickle=False)
     stacks = {name: arrays[f"row {name}"] for name in found["rows"]}
-    again = summary.score_rows(stacks, arrays, TASKS["languages"], "small")
+    again = summary.score_rows(arrays, TASKS["languages"], "small")
     for name, row in found["rows"].items():
         assert row["metrics"] == again[name]["metrics"]
         assert row.get("difference") == again[name].get("difference")
@@ -71,13 +66,8 @@ def test_a_study_is_trained_once_and_its_table_comes_back_from_its_predictions(s
     assert not np.array_equal(stacks["small"][0], stacks["small"][1])  # seeds differ
 
 
-def in_this_process(missing, jobs):
-    """Instead of `cells.here`."""
-    return [(cell, cell()) for cell in missing]
-
-
 def test_every_clip_is_tested_once_over_the_folds(sweep, toy, monkeypatch):
-    monkeypatch.setattr(cells, "here", in_this_process)
+    monkeypatch.setattr(cells, "here", lambda missing, jobs: [(cell, cell()) for cell in missing])
     code, path = sweep({"apart": SMALL, "random": replace(SMALL, apart=False)}, seeds=1, folds=2, scored="final epoch")
     assert code == 0
     pack, _ = folds.pooled(TASKS["languages"], str(toy / "languages"), ROOT)
@@ -88,68 +78,33 @@ def test_every_clip_is_tested_once_over_the_folds(sweep, toy, monkeypatch):
     assert (score["n"], score["seeds"], score["deviation"]) == (len(pack), 1, None)
 
 
-WRONG = [
-    ("networks --data .", "--data FOLDER holds one task's data: name it with --task."),
-    ("first_layer --grid LENGTH=512", "--grid goes with --notebook"),
-    ("first_layer --notebook 03", "not allowed with argument"),
-    ("--seeds 2", "one of the arguments study --notebook is required"),
-    ("--notebook 0", "--notebook: found '0', expected one of 02_baseline_svm"),
-    ("--notebook 03 --grid LENGTH", "--grid: found 'LENGTH', expected NAME=VALUE."),
-    ("--notebook 03 --grid LENGHT=512", "Unknown parameter LENGHT, expected one of"),
-    ("--notebook 03 --grid LENGTH=512,long", "LENGTH: found 'long' (str), expected int."),
-    ("--notebook 03 --grid SEED=1,2", "SEED are given with --task, --data and --seeds"),
-    ("--notebook 03 --keep", "--keep is for studies"),
-    ("--notebook 03 --sbatch partition", "--sbatch: found 'partition', expected NAME=VALUE."),
-    ("--notebook 03 --executor slurm", "sbatch is not on the PATH"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "words"), WRONG)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("networks --data .", "--data FOLDER holds one task's data: name it with --task."),
+        ("first_layer --grid length=512", "--grid goes with a network"),
+        ("raw_cnn", "a network with --grid"),
+        ("", "the following arguments are required: study"),
+        ("raw_cnn --grid length", "--grid: found 'length', expected NAME=VALUE."),
+        ("raw_cnn --grid lenght=512", "unexpected keyword argument 'lenght'"),
+        ("raw_cnn --grid length=512,long", "configuration of RawCNN: "),
+        ("networks --sbatch partition", "--sbatch: found 'partition', expected NAME=VALUE."),
+        ("networks --executor slurm", "sbatch is not on the PATH"),
+    ],
+)
 def test_a_wrong_command_line_is_refused(arguments, words, capsys, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
-        raise SystemExit(main(["sweep", *arguments.split()]))
+        main(["sweep", *arguments.split()])
     assert words in capsys.readouterr().err
 
 
-def test_the_published_rows_are_the_default_grid():
-    def rows(notebook, **given):
-        return [row.parameters for row in grid.study_of(notebook, list(given.items())).rows.values()]
-
-    published = [(1024, 1024), (1024, 512), (512, 512), (512, 256), (256, 256)]
-    assert [tuple(row.values()) for row in rows("03_raw_audio_cnn")] == published
-    assert len(rows("03_raw_audio_cnn", EPOCHS="1,2")) == 10
-    assert rows("03_raw_audio_cnn", STRIDE="64") == [{"STRIDE": 64}]
-    assert rows("04_mel_cnn", LOG="True,False", EPOCHS="1") == [{"LOG": log, "EPOCHS": 1} for log in (True, False)]
-
-
-@pytest.mark.parametrize("notebook", ["02_baseline_svm", "03_raw_audio_cnn", "04_mel_cnn"])
-def test_the_table_of_a_grid_says_what_its_notebooks_found(notebook):
-    path = RESULTS / "nsynth-demo" / f"{notebook}.json"
-    run = Run(path, load(path))
-    study = grid.study_of(notebook, [])
-    found = next(iter(study.rows.values())).read("one", [[cells.Cell("", path, print, ())]] * 2, study.scored)
-    content, _ = summary.summarise(notebook, study, "nsynth", "demo", found)
-    names = ["one"] if len(run.models) == 1 else [f"one {model}" for model in run.models]
-    table = study_table(Study(path, content)).splitlines()
-    for line, name, model in zip(table[-len(names) :], names, run.models, strict=True):
-        score = content["rows"][name]["metrics"]["top1"]
-        assert (score["seeds"], score["n"], score["deviation"]) == (2, 600, 0)
-        assert score["value"] == pytest.approx(run.headline(model).value, abs=1 / 600)  # kept in half precision
-        assert line.startswith(f"| {name} | {score['value']:.3f} ± 0.000 (")
-    assert content["baseline"] == names[0]
-    assert ("| – | – |" in table[-1]) == (notebook == "02_baseline_svm")  # no epochs, so no validation at their end
-
-
-def test_a_cell_of_other_parameters_or_data_is_another_cell(toy, tmp_path):
-    options = argparse.Namespace(out=tmp_path, minutes=1, executor="local")
-
-    def path(task, length):
-        row = grid.Row("03_raw_audio_cnn", {"LENGTH": length})
-        return row.cells("", task, str(toy / task), 0, 0, options)[0].result
-
-    assert path("languages", 512) == path("languages", 512)
-    assert len({path("languages", 512), path("languages", 256), path("nsynth", 512)}) == 3
+def test_a_grid_trains_every_combination_of_options_and_settings():
+    study = command.grid("raw_cnn", [("length", "512,256"), ("epochs", "3"), ("batch_norm", "True")])
+    assert list(study.rows) == [f"length={length},epochs=3,batch_norm=True" for length in (512, 256)]
+    config, settings = trainings.resolve(study.rows[study.baseline], TASKS["magnatagatune"], "demo", 7)
+    assert (config["length"], config["stride"], config["batch_norm"]) == (512, 256, True)
+    assert (settings.epochs, settings.seed) == (3, 7)
 
 
 def test_the_studies_make_sense():
@@ -161,12 +116,19 @@ def test_the_studies_make_sense():
             for task in study.tasks:
                 _, settings = trainings.resolve(row, TASKS[task], "demo", 3)
                 assert settings.seed == 3
-                assert settings.epochs == row.settings.get("epochs", trainings.EPOCHS)
-    rates = {
-        trainings.resolve(row, TASKS["magnatagatune"], "demo", 0)[1]
-        for row in studies.STUDIES["first_layer"].rows.values()
-    }
-    assert len(rates) == 1  # the five rows of the paper are trained alike
+                assert settings.epochs == row.changes.get("epochs", trainings.EPOCHS)
+    layers = studies.STUDIES["first_layer"]
+    found = [trainings.resolve(row, TASKS["magnatagatune"], "demo", 0) for row in layers.rows.values()]
+    published = [(1024, 1024), (1024, 512), (512, 512), (512, 256), (256, 256)]
+    assert [(config["length"], config["stride"]) for config, _ in found] == published
+    assert len({settings for _, settings in found}) == 1  # the five rows of the paper are trained alike
+
+
+def test_a_finished_training_keeps_its_name(monkeypatch):
+    monkeypatch.setattr(trainings, "datasets", lambda *given: [SimpleNamespace(digest="0")])
+    row = studies.STUDIES["first_layer"].rows["256/256"]
+    (cell,) = trainings.cells_of(row, "", "magnatagatune", "demo", 0, 0, ROOT)
+    assert cell.result.name == "magnatagatune-fb364bad91128136.npz"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -219,28 +181,24 @@ def test_names_of_data():
     assert data.name_of("/some/Real speech_2/") == "real-speech-2"
 
 
-def test_tuned_numbers_go_where_they_belong():
-    config, settings = training.with_tuned(
-        {"kind": "MelCNN"}, training.Settings(epochs=3), {"learning_rate": 0.1, "dropout": 0.4}
-    )
-    assert config == {"kind": "MelCNN", "dropout": 0.4}
-    assert (settings.learning_rate, settings.epochs) == (0.1, 3)
-
-
 def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():
     infos = [
-        {"valid_score": 0.5, "config": {}, "settings": {"seed": 0}, "precision": "", "parameters": 1,
-         "clips": {"train": 2}, "minutes": 1.0, "best_epoch": 1, "curves": {key: [1.0, height] for key in EPOCH_CURVES}}
+        dict.fromkeys(summary.SAME) | {
+            "settings": {"seed": 0}, "clips": {"train": 2}, "minutes": 1.0,
+            "curves": {key: [1.0, height] for key in EPOCH_CURVES},
+        }
         for height in (2.0, 4.0)
     ]  # fmt: skip
-    found = trainings.describe(infos)
+    found = summary.describe(infos)
+    assert found["valid"] == {"value": 3.0}
     assert found["curves"]["epoch_train_loss"] == [1.0, 3.0]
     assert found["curves_deviation"]["epoch_train_loss"] == [0.0, pytest.approx(2**0.5)]
-    assert trainings.describe(infos[:1])["curves_deviation"] is None
+    assert summary.describe(infos[:1])["curves_deviation"] is None
 
 
 WORK = "import pathlib, time; pathlib.Path(r'{}').touch(); time.sleep(600)"
-SWEEP = "from bundle.study import cells; list(cells.here([cells.Cell('', None, exec, (WORK,))] * 3, 1))"
+SWEEP = "from functools import partial; from bundle.study import cells; "
+SWEEP += "list(cells.here([cells.Cell('', None, partial(exec, WORK))] * 3, 1))"
 RENDERING = "from demo import in_processes; in_processes(exec, [WORK], 1, None)"
 
 

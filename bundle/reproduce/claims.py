@@ -143,10 +143,8 @@ def _check_study(path: Path, content: dict, root: Path) -> Iterator[Claim]:
     if not isinstance(known, str):
         known = pooled(study.task, "demo", root)[0] if content["folds"] else known.test
     yield _same_clips(study.predictions, known)
-    stacks = {row: study.predictions[f"row {row}"] for row in content["rows"]}
     balanced = any("macro_f1" in row["metrics"] for row in content["rows"].values())
-    clips = {name: study.predictions[name] for name in CLIPS}
-    again = score_rows(stacks, clips, study.task, content["baseline"], balanced)
+    again = score_rows(study.predictions, study.task, content["baseline"], balanced)
     for name, row in content["rows"].items():
         found = again[name]["metrics"] | {"difference": again[name].get("difference", "the baseline has none")}
         reported = row["metrics"] | ({"difference": row["difference"]} if "difference" in row else {})

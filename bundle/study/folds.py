@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from helpers import data
 from helpers.data.listing import SPLIT_SEED, Listing
@@ -23,30 +24,10 @@ def pooled(task: Task, name: str, root: str | Path = ".") -> tuple[Pack, Listing
 
 
 def deal(task: Task, name: str, root: str | Path = ".", count: int = 5, apart: bool = True) -> list[data.Dataset]:
-    """The folds of a folder, each with its own train, valid and test split.
+    """The folds of a folder (or "demo"): their test splits are disjoint and hold all clips together.
 
-    Parameters
-    ----------
-    task : Task
-    name : str
-        "demo" or a folder.
-    root : str or Path
-        The bundle; packs go to `root`/cache.
-    count : int
-        Number of folds.
-    apart : bool
-        Keep a group (instrument, album, speaker) in one split; False deals clip by clip, as is often done, and lets the
-        same voice stand on both sides.
-
-    Returns
-    -------
-    list of Dataset
-        Their test splits are disjoint and hold all clips together. Validation is dealt out of training alike.
-
-    Raises
-    ------
-    ValueError
-        If groups are to be kept apart and are unknown.
+    With `apart`, a group (instrument, album, speaker) lies in one split; a ValueError where groups are unknown.
+    Without, clips are dealt one by one, as is often done, and the same voice may stand on both sides.
     """
     pack, listing = pooled(task, name, root)
     if apart and not all(pack.groups):
@@ -54,24 +35,18 @@ def deal(task: Task, name: str, root: str | Path = ".", count: int = 5, apart: b
             f"{name}: {np.count_nonzero(pack.groups == '')} of {len(pack)} clips have no known group, expected one for "
             "each. Without groups they cannot be kept apart; deal clip by clip."
         )
+
+    def sides(part: Pack, times: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        labels = np.zeros(len(part)) if task.multi_label else part.targets
+        dealer = (StratifiedGroupKFold if apart else StratifiedKFold)(times, shuffle=True, random_state=SPLIT_SEED)
+        return dealer.split(labels, labels, part.groups if apart else None)
+
     found = []
-    for rest, test in _splits(pack, count, apart, task):
+    for rest, test in sides(pack, count):
         left = pack.select(rest)
-        train, valid = next(_splits(left, 2 * count, apart, task))  # half as many: voices are what training lacks
+        train, valid = next(sides(left, 2 * count))  # half as many: voices are what training lacks
         splits = {"train": left.select(train), "valid": left.select(valid), "test": pack.select(test)}
-        digest = data.digest_of(listing.classes, splits)
+        digest, about = data.digest_of(listing.classes, splits), (task, data.name_of(name), listing.classes)
         notes = [f"Fold {len(found) + 1} of {count}, {'groups' if apart else 'clips'} dealt with seed {SPLIT_SEED}."]
-        found.append(
-            data.Dataset(task, data.name_of(name), listing.classes, *splits.values(), listing.problems, notes, digest)
-        )
+        found.append(data.Dataset(*about, *splits.values(), listing.problems, notes, digest))
     return found
-
-
-def _splits(pack: Pack, count: int, apart: bool, task: Task):
-    """Positions of the clips on either side, `count` times."""
-    if task.multi_label:
-        kind, labels = (GroupKFold if apart else KFold), None
-    else:
-        kind, labels = (StratifiedGroupKFold if apart else StratifiedKFold), pack.targets
-    dealer = kind(count, shuffle=True, random_state=SPLIT_SEED)
-    return dealer.split(np.zeros(len(pack)), labels, pack.groups if apart else None)

@@ -3,100 +3,110 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from bundle.results import CLIPS
+from bundle.study.studies import Study
 from helpers import metrics
 from helpers.data import name_of
 from helpers.files import replacing
 from helpers.tasks import TASKS, Task
+from helpers.training import EPOCH_CURVES
 
-SCHEMA = 1
-
-
-class Found(NamedTuple):
-    """What the finished cells of a row have left."""
-
-    stack: np.ndarray  # probabilities (seeds, clips, classes), float16
-    clips: dict[str, np.ndarray]  # CLIPS of the test split
-    content: dict  # what is written of the row, beside its scores
-    environment: dict
+SAME = ("config", "precision", "parameters", "environment")  # in all trainings of a row
+CORRECTED = "corrected afterwards"  # row of the baseline, of a study that is balanced
 
 
-def stacked(paths: list[list[Path]], key: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Predictions called `key` of files by seed and fold, and the clips they are of; ordered by the clips' names."""
-    stack, clips = [], {}
-    for folds in paths:
-        parts = [np.load(path, allow_pickle=False) for path in folds]
-        clips = {name: np.concatenate([part[name] for part in parts]) for name in CLIPS}
-        order = np.argsort(clips["names"], kind="stable")
-        clips = {name: values[order] for name, values in clips.items()}
-        stack.append(np.concatenate([part[key] for part in parts])[order].astype(np.float16))
-    return np.stack(stack), clips
+def summarise(
+    name: str, study: Study, task: str, data: str, rows: dict[str, list[list[Path]]]
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Content of a study's results file, and the predictions it can be recomputed from.
 
-
-def mean_of(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean, and deviation where there are several."""
-    return {"value": float(np.mean(values)), "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None}
-
-
-def summarise(name: str, study, task: str, data: str, found: dict[str, Found]) -> tuple[dict, dict[str, np.ndarray]]:
-    """Content of the results file of a `studies.Study`, and the predictions it can be recomputed from.
-
-    Raises
-    ------
-    ValueError
-        If a row was tested on other clips than the baseline.
+    `rows` are files that `trainings.train` has left, by row, seed and fold.
     """
-    baseline = study.baseline or next(iter(found))
-    clips, stacks = found[baseline].clips, {row: one.stack for row, one in found.items()}
-    for row, one in found.items():
-        if not np.array_equal(one.clips["names"], clips["names"]):
-            raise ValueError(f"{name}, row {row}: other test clips than {baseline}, expected the same.")
-    scored = score_rows(stacks, clips, TASKS[task], baseline, study.balanced)
-    content = {
-        "schema": SCHEMA,
+    predictions, content = {}, {}
+    for row, seeds in rows.items():
+        stack, infos = [], []
+        for folds in seeds:
+            parts = [np.load(path, allow_pickle=False) for path in folds]
+            infos += [json.loads(str(part["info"])) for part in parts]
+            clips = {name: np.concatenate([part[name] for part in parts]) for name in CLIPS}
+            order = np.argsort(clips["names"], kind="stable")
+            stack.append(np.concatenate([part[study.scored.split()[0]] for part in parts])[order])
+        predictions |= {name: values[order] for name, values in clips.items()}
+        predictions[f"row {row}"] = np.stack(stack).astype(np.float16)
+        content[row] = describe(infos)
+    if study.balanced:
+        predictions[f"row {CORRECTED}"] = corrected(predictions[f"row {study.baseline}"], rows[study.baseline])
+        content[CORRECTED] = content[study.baseline]
+    scored = score_rows(predictions, TASKS[task], study.baseline, study.balanced)
+    return {
+        "schema": 1,
         "study": name,
         "question": study.question,
         "task": task,
         "data": name_of(data),
-        "baseline": baseline,
+        "baseline": study.baseline,
         "scored": study.scored,
         "folds": study.folds,
-        "rows": {row: one.content | scored[row] for row, one in found.items()},
-        "environment": found[baseline].environment,
+        "rows": {row: one | scored[row] for row, one in content.items()},
+    }, predictions
+
+
+def describe(infos: list[dict]) -> dict:
+    """What is SAME in all trainings of a row, from what they say of themselves, and the means of what is not."""
+    curves = {name: [info["curves"][name] for info in infos] for name in EPOCH_CURVES}
+    return {name: infos[0][name] for name in SAME} | {
+        "settings": {name: value for name, value in infos[0]["settings"].items() if name != "seed"},
+        "train_clips": [info["clips"]["train"] for info in infos],
+        "minutes": float(np.mean([info["minutes"] for info in infos])),
+        "valid": {"value": float(np.mean([max(scores) for scores in curves["epoch_valid_score"]]))},
+        "curves": {name: np.mean(values, axis=0).tolist() for name, values in curves.items()},
+        "curves_deviation": {name: np.std(values, axis=0, ddof=1).tolist() for name, values in curves.items()}
+        if len(infos) > 1
+        else None,
     }
-    return content, clips | {f"row {row}": stack for row, stack in stacks.items()}
 
 
-def score_rows(
-    stacks: dict[str, np.ndarray], clips: dict, task: Task, baseline: str, balanced: bool = False
-) -> dict[str, dict]:
-    """Scores and differences by row, from predictions alone: what a reader recomputes to check a study."""
-    targets, groups = clips["targets"], clips["groups"]
+def corrected(stack: np.ndarray, seeds: list[list[Path]]) -> np.ndarray:
+    """Predictions with every tag's threshold moved to 0.5, or with the training split's priors taken out, afterwards.
+
+    Thresholds are tuned on the validation split, priors counted on the training split.
+    """
+    found = []
+    for values, (path,) in zip(stack.astype(np.float32), seeds, strict=True):
+        stored = np.load(path, allow_pickle=False)
+        if stored["targets"].ndim == 2:
+            thresholds = metrics.tuned_thresholds(stored["valid"].astype(np.float32), stored["valid_targets"])
+            found.append(np.where(values >= thresholds, 0.5 + values / 2, values / 2))  # order within a tag stays
+        else:
+            found.append(metrics.adjust(values, np.array(json.loads(str(stored["info"]))["train_counts"])))
+    return np.stack(found).astype(np.float16)
+
+
+def score_rows(predictions: Mapping, task: Task, baseline: str, balanced: bool = False) -> dict[str, dict]:
+    """Scores and differences by row, from a study's predictions alone: what a reader recomputes to check it."""
+    targets, groups = predictions["targets"], predictions["groups"]
+    names = list(metrics.point_scores(predictions[f"row {baseline}"][0], targets))
+    if balanced:
+        names += ["macro_f1", "mean_recall" if task.multi_label else "balanced_accuracy"]
     scored = {}
-    for row, stack in stacks.items():
-        values = stack.astype(np.float32)
-        names = list(metrics.point_scores(values[0], targets))
-        if balanced:
-            names += ["macro_f1", "mean_recall" if task.multi_label else "balanced_accuracy"]
+    for row in (name.removeprefix("row ") for name in predictions if name.startswith("row ")):
+        first, values = (predictions[f"row {one}"].astype(np.float32) for one in (baseline, row))
         scored[row] = {"metrics": {name: metrics.seed_scores(name, values, targets, groups) for name in names}}
         for score in scored[row]["metrics"].values():
             if score["seeds"] == 1:
                 score["deviation"] = None  # one seed has none
         if row != baseline:
-            first = stacks[baseline].astype(np.float32)
             scored[row]["difference"] = metrics.paired_difference(task.headline, first, values, targets, groups)
     return scored
 
 
 def write(folder: Path, name: str, summary: dict, predictions: dict[str, np.ndarray]) -> Path:
     """Write `study_<name>.json` and `.npz` into a folder; returns the JSON file's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"study_{name}.json"
     with replacing(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, **predictions)

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
 from pathlib import Path
-
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bundle.results import named, network, score_of
 from helpers import experiment, models, training
@@ -44,35 +40,18 @@ def add_arguments(verbs) -> None:
 
 
 def command(options) -> int:
-    """Train, or start the processes that do; 0 when it succeeded, 1 when one of them failed."""
+    """Train, or become torchrun, which starts the processes that do; 0 when it succeeded, 1 when one of them failed."""
     here = training.place()
     if options.devices > 1 and here.ranks == 1:
-        return launch(options.devices, options.out.resolve() / options.task)
+        print(
+            f"{options.devices} processes: when one fails, torchrun says which and ends the others. Then the same "
+            "command continues after the last complete epoch.", flush=True,
+        )  # fmt: skip
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.devices)))
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.devices}"]
+        os.execv(sys.executable, [sys.executable, *torchrun, "-m", "bundle", *sys.argv[1:]])
     with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet if here.rank else sys.stdout):
         train(options, here)
-    return 0
-
-
-def launch(devices: int, out: Path) -> int:
-    """Run this command in as many processes; when one fails, end the others and say which it was."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=devices, max_restarts=0, run_id=str(os.getpid()),
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-    )  # fmt: skip
-    try:
-        elastic_launch(config, sys.executable)("-m", "bundle", *sys.argv[1:])
-    except ChildFailedError as error:
-        # A rank that was killed before those that lost it, and these before those that were told to stop
-        rank, failure = min(
-            error.failures.items(), key=lambda one: (one[1].exitcode == -signal.SIGTERM, one[1].exitcode)
-        )
-        how = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"failed with {failure.exitcode}"
-        kept = [str(path) for path in sorted(out.rglob("checkpoint.pt"))]
-        after = f"from {' or '.join(kept)}" if kept else "from the start: no epoch was complete"
-        print(f"FAILED: rank {rank} of {devices} {how}; the others were stopped.", file=sys.stderr)
-        print(f"The same command continues {after}.", file=sys.stderr)
-        return 1
     return 0
 
 
