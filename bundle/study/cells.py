@@ -43,15 +43,9 @@ class Cell(Checkpointable):
 
 
 def run(cells: list[Cell], folder: Path, options) -> list[str]:
-    """Run the cells that are not finished, and return what went wrong.
+    """Run the cells that are not finished, as the command line's `options` say, and return what went wrong.
 
-    Parameters
-    ----------
-    cells : list of Cell
-    folder : Path
-        Gets scripts and logs of jobs, on a file system that the nodes share.
-    options : Namespace
-        `executor` ("local" or "slurm"), `jobs` (at a time), and of SLURM `minutes` (of a job) and `sbatch`.
+    `folder` gets scripts and logs of SLURM's jobs: on a file system that the nodes share.
     """
     missing = [cell for cell in cells if not cell.result.is_file()]
     print(f"{len(cells)} cells, {len(cells) - len(missing)} finished before", flush=True)
