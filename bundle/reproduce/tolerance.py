@@ -7,16 +7,15 @@ by what another seed changes, and never as wide as the effect that is claimed.
 from __future__ import annotations
 
 import json
-import re
 from math import hypot
 
-from bundle.reproduce.claims import CALIBRATION, FAIL, LOSS, PASS, Claim
+import numpy as np
+
+from bundle.reproduce.claims import CALIBRATION, LOSS, Claim, Source
 from bundle.results import DIFFERENCE, Results, Run, Study
 from helpers.files import replacing
 
 LOSS_SHARE, LOSS_STEP = 0.05, 0.05  # how far a point of the training loss may lie off, whichever is more
-JUDGED, DRAWN = "epoch_train_loss", ("epoch_train_loss", "epoch_valid_loss")
-SIDES = ("reported", "measured")
 SPREADS = ("networks", "first_layer", "deeper")  # studies that say how far seeds lie apart, the first that can
 
 
@@ -24,27 +23,16 @@ def tolerances(run: Run, studies: dict[str, Study]) -> dict[str, dict]:
     """How far each metric of a notebook may lie off when it is trained again with the same seed, elsewhere.
 
     Twice the deviation over seeds where a study of the same task and data has trained the model, else half of the
-    interval; of two models with a clear difference at most half of that difference, so that it stays clear.
-
-    Parameters
-    ----------
-    run : Run
-    studies : dict of str to Study
-        From `Results.studies_of`.
-
-    Returns
-    -------
-    dict
-        By metric: {"tolerance", "tolerance_from"}, the second in words.
+    interval; of two models with a clear difference at most half of that difference, so that it stays clear. `studies`
+    are `Results.studies_of` the run. Returns {"tolerance", "tolerance_from"} by metric, the second in words.
     """
     found, metrics, headline = {}, run.content["metrics"], run.task.headline
 
     def spread(model: str, score: str) -> tuple[float, str] | None:
         """Twice the deviation of a model's score over seeds, from the first study that has one."""
-        layer = re.fullmatch(r"raw_cnn_(\d+)_(\d+)", model)
-        rows = [model, *(["/".join(layer.groups())] if layer else []), *["raw_cnn"] * (model == "raw_cnn_256_256")]
+        names = {model, model.removeprefix("raw_cnn_").replace("_", "/"), model.removesuffix("_256_256")}
         for study in (studies[name] for name in SPREADS if name in studies):
-            for row in (study.rows[name] for name in rows if name in study.rows):
+            for row in (row for name, row in study.rows.items() if name in names):
                 one = row.score(score)
                 if one and one.deviation is not None:
                     return 2 * one.deviation, f"2 × deviation over {one.seeds} seeds, study_{study.name} {row.name}"
@@ -83,63 +71,41 @@ def state_tolerances(results: Results) -> None:
         temporary.write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
 
 
-def compare(claims: list[Claim], run: Run, measured: Run, allowed: dict[str, dict]) -> tuple[list[dict], bool]:
-    """Judge a notebook that was executed again; completes `claims`, those of the training loss too.
-
-    Parameters
-    ----------
-    claims : list of Claim
-        Of `run`, from `claims.check`.
-    run, measured : Run
-        What is reported, and the same notebook executed again.
-    allowed : dict
-        From `tolerances`.
-
-    Returns
-    -------
-    curves : list of dict
-        To draw: "model", "name", whether it is "judged", and the points "reported" and "measured".
-    identical : bool
-        Whether every metric and every point of every curve is the same to the last bit.
-    """
-    before, after = run.content["metrics"], measured.content["metrics"]
-    for claim in (claim for claim in claims if claim.figure in before):
-        claim.tolerance, claim.tolerance_from = allowed[claim.figure].values()
+def compare(source: Source, measured: Run, allowed: dict[str, dict]) -> None:
+    """Judge a notebook that was executed again, its training losses too; `allowed` are its `tolerances`."""
+    run = Run(source.path, source.content)
+    before, after, lines = run.content["metrics"], measured.content["metrics"], (run.curves(), measured.curves())
+    for claim in (claim for claim in source.claims if claim.figure in before):
+        value, (claim.tolerance, origin) = before[claim.figure]["value"], allowed[claim.figure].values()
         if claim.figure not in after:
-            claim.repeated, claim.note = FAIL, f"{claim.note} executed again, the notebook does not give it".strip()
+            claim.judge(False, "executed again, the notebook does not give it")
             continue
         claim.measured = after[claim.figure]["value"]
-        claim.difference = claim.measured - before[claim.figure]["value"]
-        claim.repeated = PASS if abs(claim.difference) <= claim.tolerance + 1e-12 else FAIL
-    lines, curves = (run.curves(), measured.curves()), []
+        _within(claim, abs(claim.measured - value) <= claim.tolerance + 1e-12, origin)
     for model in dict.fromkeys([*lines[0], *lines[1]]):
-        pair = [one.get(model, {}) for one in lines]
-        judged = _judge_loss(f"{model}{LOSS}", *(one.get(JUDGED, []) for one in pair))
-        claims[:] = [claim for claim in claims if claim.figure != judged.figure] + [judged]
-        for name in DRAWN:
-            points = dict(zip(SIDES, (one.get(name, []) for one in pair), strict=True))
-            curves.append({"model": model, "name": name, "judged": name == JUDGED} | points)
+        pair = tuple(one.get(model, {}).get("epoch_train_loss", []) for one in lines)
+        judged = _judge_loss(f"{model}{LOSS}", *pair)
+        source.claims = [claim for claim in source.claims if claim.figure != judged.figure] + [judged]
+        source.curves[model] = pair
     same = all(key in after and after[key]["value"] == metric["value"] for key, metric in before.items())
-    return curves, same and lines[0] == lines[1]
-
-
-def loss_tolerance(value: float) -> float:
-    """How far a point of the training loss may lie off."""
-    return max(LOSS_STEP, LOSS_SHARE * abs(value))
+    source.identical = same and lines[0] == lines[1]
 
 
 def _judge_loss(figure: str, reported: list[float], measured: list[float]) -> Claim:
     """Compare two loss curves epoch by epoch; the claim shows the epoch that lies furthest off for its tolerance."""
     if not reported or len(reported) != len(measured):
-        return Claim(figure, repeated=FAIL, note=f"reported {len(reported)} epochs, measured {len(measured)}")
-    allowed = list(map(loss_tolerance, reported))
-    gaps = [after - before for before, after in zip(reported, measured, strict=True)]
-    worst = max(range(len(gaps)), key=lambda epoch: abs(gaps[epoch]) / allowed[epoch])
-    within = all(abs(gap) <= limit for gap, limit in zip(gaps, allowed, strict=True))
-    source = f"{LOSS_SHARE:.0%} of each point, at least {LOSS_STEP}"
-    return Claim(
-        figure, reported[worst], None, measured[worst], gaps[worst], allowed[worst], source,
-        repeated=PASS if within else FAIL,
-        note=f"epoch {worst + 1} of {len(gaps)}, where they lie furthest apart"
-        if any(gaps) else f"the same to the last bit in all {len(gaps)} epochs",
-    )  # fmt: skip
+        return Claim(figure).judge(False, f"reported {len(reported)} epochs, executed again {len(measured)}")
+    allowed = np.maximum(LOSS_STEP, LOSS_SHARE * np.abs(reported))
+    off = np.abs(np.subtract(measured, reported)) / allowed
+    worst = int(off.argmax())
+    claim = Claim(figure, reported[worst], None, measured[worst], float(allowed[worst]))
+    where = (
+        f"epoch {worst + 1} of {len(off)}, where they lie furthest apart" if off.any() else "the same to the last bit"
+    )
+    return _within(claim, off[worst] <= 1, f"{LOSS_SHARE:.0%} of each point, at least {LOSS_STEP}; {where}")
+
+
+def _within(claim: Claim, holds: bool, origin: str) -> Claim:
+    """Judge what was measured, and say where the tolerance comes from."""
+    words = f"reported {claim.reported:.4f}, executed again {claim.measured:.4f}, tolerance {claim.tolerance:.4f} "
+    return claim.judge(bool(holds), f"{words}({origin})" if not holds else f"tolerance: {origin}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from bundle.results import RESULTS, ROOT, load, update_readme
+from bundle.results import RESULTS, ROOT, load, read, update_readme
 
 
 def keep(out: Path) -> None:
     """Copy what a run made to weights/, figures/ and report/results/<task>-<data>/, and renew the README's table."""
+    from bundle.reproduce.tolerance import state_tolerances  # only who keeps waits for it
+
     for path in sorted(out.glob("*/results/*.json")):
         content = load(path)
         suffix = path.parent.parent.name.removeprefix(content["task"])
@@ -24,3 +26,4 @@ def keep(out: Path) -> None:
                 continue  # figures of a subset of the classes would take the place of the full ones
             shutil.copytree(folder, ROOT / kind / folder.name, dirs_exist_ok=True)
     update_readme()
+    state_tolerances(read())
