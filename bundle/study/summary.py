@@ -80,10 +80,10 @@ def corrected(stack: np.ndarray, seeds: list[list[Path]]) -> np.ndarray:
     for values, (path,) in zip(stack.astype(np.float32), seeds, strict=True):
         stored = np.load(path, allow_pickle=False)
         if stored["targets"].ndim == 2:
-            thresholds = metrics.tuned_thresholds(stored["valid"].astype(np.float32), stored["valid_targets"])
+            thresholds = tuned_thresholds(stored["valid"].astype(np.float32), stored["valid_targets"])
             found.append(np.where(values >= thresholds, 0.5 + values / 2, values / 2))  # order within a tag stays
         else:
-            found.append(metrics.adjust(values, np.array(json.loads(str(stored["info"]))["train_counts"])))
+            found.append(adjust(values, np.array(json.loads(str(stored["info"]))["train_counts"])))
     return np.stack(found).astype(np.float16)
 
 
