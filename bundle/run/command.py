@@ -228,7 +228,8 @@ def overview(outcomes: list[Outcome]) -> str:
         if outcome.results:
             name = outcome.results["headline"]
             score = score_of(outcome.results["metrics"][name], "")
-            cells = [f"{score.value:g}", ""] if score.counted else [f"{score.value:.3f}", score.interval]
+            counted = score.low == score.value == score.high  # clips, say
+            cells = [f"{score.value:g}", ""] if counted else [f"{score.value:.3f}", score.interval]
             cells += [str(score.n), "" if score.chance is None else f"{score.chance:.3f}"]
         rows.append((outcome.job.out.name, outcome.job.notebook, name, *cells, f"{outcome.seconds:.1f}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
