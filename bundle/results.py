@@ -48,6 +48,7 @@ class Score:
     low: float
     high: float
     n: int  # test clips
+    groups: int = 0  # instruments, albums or speakers that they are of; 0 where unknown
     chance: float | None = None  # what the score is worth without listening; a difference has none
     deviation: float | None = None  # over seeds
     seeds: int = 1
@@ -103,6 +104,11 @@ class File:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
 
+    @cached_property
+    def groups(self) -> int:
+        """How many groups the test clips are of; 0 where unknown."""
+        return len(set(self.predictions.get("groups", np.empty(0, str)).tolist()) - {""})
+
 
 @dataclass(frozen=True)
 class Run(File):
@@ -147,7 +153,7 @@ class Run(File):
         """A model's score of this name (a key of NAMES), at the epoch whose weights are kept."""
         metrics = self.content["metrics"]
         alone = metrics.get(name) if self.models == [model] else None  # the only model's stand without its name
-        return score_of(metrics.get(f"{model}_{name}", alone), name)
+        return score_of(metrics.get(f"{model}_{name}", alone), name, self.groups)
 
     def scores(self, model: str) -> dict[str, Score]:
         """All scores of a model: the headline first, then the second, then the others."""
@@ -171,7 +177,7 @@ class Run(File):
     def difference(self, model: str, over: str) -> Score | None:
         """How far a model's headline score lies above another's, on the same clips."""
         found = {self.about(key): value for key, value in self.content["metrics"].items()}
-        return score_of(found.get(((over, model), DIFFERENCE)), "")
+        return score_of(found.get(((over, model), DIFFERENCE)), "", self.groups)
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Curves of training by model; of a single model they stand without its name in the file."""
@@ -186,10 +192,11 @@ class Row:
     name: str
     content: dict
     task: Task
+    groups: int
 
     def score(self, name: str) -> Score | None:
         """Mean over seeds of a score, with their deviation."""
-        return score_of(self.content["metrics"].get(name), name)
+        return score_of(self.content["metrics"].get(name), name, self.groups)
 
     @property
     def headline(self) -> Score:
@@ -199,7 +206,7 @@ class Row:
     @property
     def difference(self) -> Score | None:
         """From the baseline, on the same clips and seeds; the baseline has none."""
-        return score_of(self.content.get("difference"), "")
+        return score_of(self.content.get("difference"), "", self.groups)
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ class Study(File):
     @property
     def rows(self) -> dict[str, Row]:
         """By name, in the order of the study."""
-        return {name: Row(name, row, self.task) for name, row in self.content["rows"].items()}
+        return {name: Row(name, row, self.task, self.groups) for name, row in self.content["rows"].items()}
 
     @property
     def baseline(self) -> Row:
@@ -305,9 +312,9 @@ def load(path: Path) -> dict:
         raise ValueError(f"{path}: not a results file ({error}). Get it again, or make it again.") from error
 
 
-def score_of(found: dict | None, name: str) -> Score | None:
-    """A figure as it stands in a file."""
-    return Score(name, **found) if found else None
+def score_of(found: dict | None, name: str, groups: int = 0) -> Score | None:
+    """A figure as it stands in a file, of test clips of so many groups."""
+    return Score(name, groups=groups, **found) if found else None
 
 
 def network(name: str):

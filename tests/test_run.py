@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,7 @@ def test_a_trained_run_can_be_kept(copy, toy, tmp_path):
     given = ("--task", "nsynth", "--data", str(toy / "nsynth"), "--mode", "train", "-p", "EPOCHS", "1")
     done = call(copy, tmp_path, *given, "--notebook", "05", "--keep", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"mel_cnn_top1 +0\.\d{3}  0\.\d{3}–[01]\.\d{3} ", done.stdout)  # a score has no sign
     assert (copy / "weights/nsynth-nsynth/mel_cnn.pt").is_file()
     assert (copy / "figures/nsynth-nsynth/05_models.png").is_file()
     assert {path: path.read_bytes() for path in before} == before
@@ -119,7 +121,10 @@ def test_what_is_installed_is_kept_where_that_is_safe(installed, missing_only, e
 
 def test_the_readme_shows_the_committed_results():
     readme = (ROOT / "README.md").read_text()
-    assert results.with_table(readme, results.readme_table(results.read())) == readme
+    known = results.read()
+    assert results.with_table(readme, results.readme_table(known)) == readme
+    score = known.runs["nsynth-demo"]["05_evaluation"].headline("mel_cnn")
+    assert (score.n, score.groups) == (600, 75)  # of notes, and of the instruments that the interval is drawn over
     assert readme.count("| rendered demo |") >= 15
 
 

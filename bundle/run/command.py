@@ -227,7 +227,7 @@ def overview(outcomes: list[Outcome]) -> str:
         name, cells = "FAILED", [""] * 4
         if outcome.results:
             name = outcome.results["headline"]
-            score = score_of(outcome.results["metrics"][name], "")
+            score = score_of(outcome.results["metrics"][name], name)
             counted = score.low == score.value == score.high  # clips, say
             cells = [f"{score.value:g}", ""] if counted else [f"{score.value:.3f}", score.interval]
             cells += [str(score.n), "" if score.chance is None else f"{score.chance:.3f}"]
