@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import demo
+from demo import pieces
 from helpers import data
-from helpers.tasks import TASKS
+from helpers.tasks import TAGS, TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_the_default_set_has_the_known_digest(task):
     folder = demo.ensure(task, ROOT / "data" / "demo")
     assert demo.digest_folder(folder) == demo.DIGESTS[task]
+
+
+def test_pieces_are_tagged_with_the_tasks_own_tags():
+    assert pieces.TAGS == TAGS  # written twice: the renderers import nothing of the rest
 
 
 @pytest.mark.parametrize("task", TASKS)
