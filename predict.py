@@ -86,7 +86,8 @@ def predict(options: argparse.Namespace) -> None:
             print(f"{classes[place]} {values[0, place]:.2f}")
     else:
         words = "; ".join(f"{name} {metrics.in_words(score)}" for name, score in scores.items())
-        words = words or f"no labels to score, n {len(done)}"
+        why = "no tag that only some recordings have" if any(item.labels for item in done) else "no labels"
+        words = words or f"{why}, no scores, n {len(done)}"
         print(f"{path.stem} ({info['data']}) on {str(options.data)!r}: {words}; {len(problems)} left out")
     if options.json:
         result = {"task": task.name, "data": str(options.data), "weights": info["sha256"], "n": len(done)}

@@ -1,7 +1,7 @@
 """The one reader of results files: whoever shows a figure takes it from here, as a `Score` of a `Run` or a `Study`.
 
-Nobody else opens report/results, puts names of metrics together or takes them apart. The files themselves are evidence
-and are never changed; `helpers.experiment` and `bundle.study` write them.
+Nobody else in the bundle reads report/results, puts names of metrics together or takes them apart. The files are
+evidence and never changed; `helpers.experiment`, `helpers.tuning` and `bundle.study` write them.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class BadAudio(ValueError):
 def import_torchaudio() -> types.ModuleType:
     """Import torchaudio, also where its compiled part does not match the installed torch.
 
-    A torchaudio built for CUDA cannot load its extension beside a CPU-only torch. The Python parts that we use
-    (mel filters, resampling) do not need it, so a stub takes its place, only when the plain import fails.
+    A torchaudio built for CUDA cannot load its extension beside a CPU-only torch. The mel filters that we use
+    are Python and do not need it, so a stub takes its place, only when the plain import fails.
     """
     try:
         import torchaudio

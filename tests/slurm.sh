@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start a SLURM cluster of one node, this machine, for the tests: as root on Debian or Ubuntu. Does nothing where one runs.
 #
-#   apt-get install slurmctld slurmd munge     (with SLURM_INSTALL=1 the script does it)
+#   apt-get install slurmctld slurmd slurm-client munge     (with SLURM_INSTALL=1 the script does it)
 #   tests/slurm.sh                             stop it: kill $(cat /var/lib/slurm-one-node/*.pid)
 set -euo pipefail
 
@@ -25,7 +25,7 @@ if [ "$(missing)" ] && [ "${SLURM_INSTALL:-}" ] && command -v apt-get >/dev/null
         'apt-get update -qq && apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge procps'
 fi
 if [ "$(missing)" ]; then
-    echo "SLURM: not started, no" $(missing) "here; apt-get install slurmctld slurmd munge" >&2
+    echo "SLURM: not started, no" $(missing) "here; apt-get install slurmctld slurmd slurm-client munge" >&2
     exit 1
 fi
 

@@ -146,8 +146,18 @@ def test_plain_audio_is_predicted_without_scores(run, task, tmp_path):
     assert done.code == 0, done.err
     assert sorted(row["file"] for row in done.rows) == ["deeper/two.ogg", "one.wav"]
     assert {row["label"] for row in done.rows} == {""}
-    assert "no labels to score, n 2; 0 left out" in done.out
+    assert "no labels, no scores, n 2; 0 left out" in done.out
     assert json.loads(done.out.splitlines()[-1])["metrics"] == {}
+
+
+def test_tags_that_all_recordings_share_are_no_missing_labels(run, tmp_path):
+    header = "clip_id\tsitar\tmp3_path\n"
+    (tmp_path / "annotations_final.csv").write_text(header + "1\t1\td/a-b-1.mp3\n2\t1\td/a-b-2.mp3\n")
+    for name in ("a-b-1.mp3", "a-b-2.mp3"):
+        write(tmp_path / "d" / name, sound(9_000), 16_000)
+    task = TASKS["magnatagatune"]
+    done = run("magnatagatune", tmp_path, "--weights", untrained(tmp_path / "made", task))
+    assert "no tag that only some recordings have, no scores, n 2; 0 left out" in done.out
 
 
 @pytest.mark.parametrize("classes", [LANGUAGES.classes, ("en", "es")])

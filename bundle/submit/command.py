@@ -56,7 +56,7 @@ def submit(
     brief: str, identity: str, out: Path, task: str = "", weights: Path | None = None, draft: bool = False,
     root: Path = ROOT,
 ) -> int:  # fmt: skip
-    """Gather, check, print and write; see `bundle.handin.gather`. Returns the exit code."""
+    """Gather, check, print and write; see `bundle.submit.handin.gather`. Returns the exit code."""
     from bundle.submit import checklist
 
     pack = gather(root, brief, identity, task, weights)

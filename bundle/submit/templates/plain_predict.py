@@ -66,7 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of clips")
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="table to write (%(default)s)")
-    parser.add_argument("--model", type=Path, default=HERE / "mel_cnn.pt", help="TorchScript file (%(default)s)")
+    parser.add_argument("--model", type=Path, default=next(HERE.glob("*.pt"), None), help="TorchScript (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)  # one clip at a time: more threads would wait for each other
     model, about = load(options.model)
