@@ -8,7 +8,7 @@ import csv
 import json
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 BUNDLE = Path(__file__).resolve().parent
@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="NAME.json (default: the only ones there, or mel_cnn of the demo)")
     parser.add_argument("--out", type=Path, help="table to write (default: predictions.csv; none for one file)")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     try:
         predict(parser.parse_args())
     except ModuleNotFoundError as error:
@@ -33,6 +35,19 @@ def main() -> int:
     return 0
 
 
+@contextmanager
+def table(path: Path | None):
+    """A text file that gets its name when all went well; without a name nothing of it stays."""
+    from helpers.files import replacing
+
+    text = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    try:
+        with replacing(path) if path else nullcontext(os.devnull) as temporary, open(temporary, "w", **text) as file:
+            yield file
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}). Choose another file with --out.") from error
+
+
 def predict(options: argparse.Namespace) -> None:
     """Predict `options.data`; see `main` for the options."""
     # Slow imports come after the command line was understood
@@ -42,7 +57,6 @@ def predict(options: argparse.Namespace) -> None:
     from helpers import data, inference, metrics, weights
     from helpers.data.listing import unreadable
     from helpers.data.pack import to_targets
-    from helpers.files import replacing
     from helpers.tasks import get_task
 
     task, one = get_task(options.task), options.data.is_file()
@@ -62,8 +76,7 @@ def predict(options: argparse.Namespace) -> None:
             f"{options.data}: labels {', '.join(sorted(outside))} are not among the weights' classes "
             f"({', '.join(classes)}). Choose other weights with --weights."
         )
-    text = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with replacing(out) if out else nullcontext(os.devnull) as temporary, open(temporary, "w", **text) as file:
+    with table(out) as file:
         rows = csv.writer(file)
         rows.writerow(["file", "prediction", *classes, "label"])
         predicted = inference.predict_items(model, items, task, problems)

@@ -17,6 +17,7 @@ from bundle.install import requirements
 from bundle.published import COUNTS, FAULTS
 from helpers import data
 from helpers.audio import import_torchaudio
+from helpers.data.listing import check_groups
 from helpers.tasks import TASKS, Task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ class Check:
 
     def __str__(self) -> str:
         lines = [f"{self.state:8} {self.name}: {self.found}", *(f"{name}: {why}" for name, why in self.clips)]
-        lines += [f"mend: {self.mend}"] * (self.state != "ok")
+        lines += [f"mend: {self.mend}"] * bool(self.state != "ok" and self.mend)
         # Names of files may hold anything, also what a terminal obeys
         return "\n         ".join(line.encode("unicode_escape").decode() for line in lines)
 
@@ -152,5 +153,11 @@ def examine(task: Task, folder: Path) -> Iterator[Check]:
         yield Check("ok" if published.get(split, count) == count else "warning", split, words, mend)
     mend = "Give figures with and without those that hold sound."
     yield Check("warning" if known else "ok", "known", f"{len(known):,} at fault as published", mend, known)
+    yield from (Check("warning", "note", note, "Figures are to be read with it in mind.") for note in listing.notes)
+    try:
+        groups = {split: [item.group for item in items] for split, items in listing.splits.items()}
+        check_groups(groups, listing.may_share)
+    except ValueError as error:
+        yield Check("problem", "groups", str(error))
     mend = "Get them again (python -m bundle download), correct the labels, or take them out."
     yield Check("problem" if left else "ok", "recordings", f"{len(left):,} cannot be used", mend, left)

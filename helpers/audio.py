@@ -93,8 +93,10 @@ def decode(path: str | Path, rate: int, row: int | None = None) -> tuple[np.ndar
         raise BadAudio(f"cannot be decoded ({type(error).__name__}: {reason})") from error
     if wave.size == 0:
         raise BadAudio("holds no samples")
-    if not peak_of(wave) <= LARGEST:  # NaN is neither
-        raise BadAudio(f"holds samples of {peak_of(wave):.0e}, expected [-1, 1]")
+    if not np.isfinite(peak := peak_of(wave)):
+        raise BadAudio("holds NaN or infinite samples")
+    if peak > LARGEST:
+        raise BadAudio(f"holds samples of {peak:.0e}, expected [-1, 1]")
     if not RATES[0] <= found_rate <= RATES[1]:
         raise BadAudio(f"sampling rate is {found_rate} Hz, expected {RATES[0]} to {RATES[1]} Hz")
     wave = resample(wave, found_rate, rate)

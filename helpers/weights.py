@@ -79,6 +79,8 @@ def load(folder: Path, name: str, task: Task, classes: Sequence[str] | None = No
             f"{path}: weights for the classes {', '.join(info['classes'])}; expected {', '.join(classes)}, in this "
             "order. Train on these data (MODE='train'), or choose CLASSES."
         )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the weights are missing, only their description is there. {MEND}")
     if (found := file_digest(path)) != info["sha256"]:
         raise ValueError(f"{path}: digest {found[:12]}…, expected {info['sha256'][:12]}…. {MEND}")
     try:
@@ -114,6 +116,10 @@ def read_info(folder: Path, name: str) -> dict:
         info = json.loads(path.read_text(encoding="utf-8"))
         if missing := [key for key, kind in NEEDED.items() if not isinstance(info.get(key), kind)]:
             raise ValueError(f"lacks {', '.join(missing)}")
+        if not all(isinstance(label, str) for label in info["classes"]):
+            raise ValueError("names classes that are no text")
+        if info["file"].endswith(".pt") and not isinstance(info.get("config"), dict):
+            raise ValueError("lacks config")
         if Path(info["file"]).name != info["file"] or Path(info["file"]).suffix not in (".pt", ".skops"):
             raise ValueError(f"names the file {info['file']!r}")
     except (ValueError, AttributeError) as error:

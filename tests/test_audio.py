@@ -103,8 +103,8 @@ def test_a_row_of_an_array_is_that_clip_at_the_wanted_rate(tmp_path):
         ("clip.npy", stored(np.zeros(0)), "holds no samples"),
         ("clip.npy", stored(np.full(RATE, 0.5e-4)), "silent"),
         ("clip.npy", stored(np.full(RATE, 1e30)), r"holds samples of 1e\+30, expected \[-1, 1\]"),
-        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.nan, tone())), "holds samples of nan"),
-        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.inf, tone())), "holds samples of inf"),
+        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.nan, tone())), "holds NaN or infinite samples"),
+        ("clip.npy", stored(np.where(np.arange(RATE) == 7, np.inf, tone())), "holds NaN or infinite samples"),
     ],
 )  # fmt: skip
 def test_a_recording_that_cannot_be_used_is_refused_with_its_reason(tmp_path, name, content, reason):

@@ -54,6 +54,20 @@ def test_the_empty_mp3s_are_known_and_another_one_is_not(tmp_path):
     assert checks["train"].found == "5 clips of 18,709 published"
 
 
+def test_a_group_in_two_splits_and_a_stand_in_for_a_split_are_told(tmp_path):
+    for split, part in (("train", "de"), ("test", "de"), ("test", "en")):
+        (tmp_path / "speech" / split / part).mkdir(parents=True)
+        (tmp_path / "speech" / split / part / f"book__ann__{split}.wav").write_bytes(b"RIFF")
+    groups = found("languages", tmp_path / "speech")["groups"]
+    assert groups[0] == "problem"
+    assert "1 groups lie both in 'train' and in 'test', expected none (first: book__ann)" in groups[1]
+    (tmp_path / "notes/nsynth-valid/audio").mkdir(parents=True)
+    (tmp_path / "notes/nsynth-valid/audio/bass_synthetic_000-048-127.wav").write_bytes(b"RIFF")
+    assert found("nsynth", tmp_path / "notes")["note"] == (
+        "warning", "No nsynth-test: the notes of nsynth-valid are the test split.",
+    )  # fmt: skip
+
+
 def test_real_recordings_are_found_as_they_are(real):
     notes = found("nsynth", real / "nsynth")
     assert notes["nsynth-train"] == ("warning", "111 clips of 289,205 published")

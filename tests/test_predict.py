@@ -150,6 +150,17 @@ def test_plain_audio_is_predicted_without_scores(run, task, tmp_path):
     assert json.loads(done.out.splitlines()[-1])["metrics"] == {}
 
 
+def test_a_terminal_without_the_letters_still_gets_the_scores(tmp_path):
+    write(tmp_path / "dé" / "one.wav", sound(40_000))
+    made = untrained(tmp_path / "made", LANGUAGES)
+    command = [sys.executable, ROOT / "predict.py", "--task", "languages", "--data", tmp_path / "dé", "--weights", made]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "p.csv"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr
+    assert b"d\\xe9': no labels, no scores, n 1; 0 left out" in done.stdout
+
+
 def test_tags_that_all_recordings_share_are_no_missing_labels(run, tmp_path):
     header = "clip_id\tsitar\tmp3_path\n"
     (tmp_path / "annotations_final.csv").write_text(header + "1\t1\td/a-b-1.mp3\n2\t1\td/a-b-2.mp3\n")
@@ -206,7 +217,8 @@ def test_what_cannot_be_predicted_is_said_in_words(run, data, chosen, words, tmp
 @pytest.mark.parametrize(
     ("out", "words"),
     [("plain", "plain: a folder or a device is there, expected a file. Choose another with --out"),
-     ("pipe", "pipe: a folder or a device is there"), ("plain/a.wav/table.csv", "File exists: ")],
+     ("pipe", "pipe: a folder or a device is there"),
+     ("plain/a.wav/table.csv", "table.csv: cannot be written (File exists).")],
 )  # fmt: skip
 def test_a_table_is_not_written_over_what_is_no_table(run, out, words, tmp_path):
     write(tmp_path / "plain/a.wav", sound(800))

@@ -133,11 +133,11 @@ def test_parts_0_to_b_train_c_validates_d_to_f_test_and_divided_artists_are_note
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "not enough values"),
+        ("", r"0 lines below \[\]"),
         ("clip_id\tmp3_path\n1\t0/x.mp3\n", "1 lines below"),
         ("clip_id,rock,mp3_path\n1,0,a/b.mp3\n", "1 lines below .*rock"),
         (HEADER, "0 lines below"),
-        (HEADER + "1\t0\ta/b-c-1.mp3\n2\t1\n", "line 3 has not 3 columns"),
+        (HEADER + "1\t0\ta/b-c-1.mp3\n2\t1\n", "line 3 has 2 columns, not 3"),
         (HEADER + '1\t0\t"a/b-c-1.mp3\n' + "2\t1\ta/b-c-2.mp3\n" * 9000, "field"),  # a quote that never closes
         (HEADER + "1\t0\ta/\udcff.mp3\n", "utf-8"),
     ],

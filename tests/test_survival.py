@@ -164,7 +164,7 @@ def test_predictions_on_a_full_disk_are_refused_and_nothing_of_them_stays(tmp_pa
     out = ["--out", small_disk / "table.csv"]
     done = call(monkeypatch, capsys, "--task", "languages", "--data", folder, "--weights", made, *out)
     assert (done.code, done.out) == (2, "")
-    assert "predict.py: [Errno 28] No space left on device" in done.err
+    assert "table.csv: cannot be written (No space left on device). Choose another file with --out." in done.err
     assert {path.name for path in small_disk.iterdir()} == {"table.csv", "filler"}
     assert (small_disk / "table.csv").read_text() == "the last run's\n"
 

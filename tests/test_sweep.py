@@ -89,6 +89,8 @@ def test_every_clip_is_tested_once_over_the_folds(sweep, toy, monkeypatch):
         ("raw_cnn --grid length", "--grid: found 'length', expected NAME=VALUE."),
         ("raw_cnn --grid lenght=512", "unexpected keyword argument 'lenght'"),
         ("raw_cnn --grid length=512,long", "configuration of RawCNN: "),
+        ("networks --sbatch partition=gpu", "--sbatch goes with --executor slurm."),
+        ("networks --seeds 0", "found '0', expected a whole number of at least 1."),
         ("networks --sbatch partition", "--sbatch: found 'partition', expected NAME=VALUE."),
         ("networks --executor slurm", "sbatch is not on the PATH"),
     ],

@@ -131,13 +131,29 @@ def test_weights_of_another_task_or_for_other_classes_or_in_another_order_are_re
     [
         ({"classes": [*TASK.classes, "it"]}, "7 classes for a network of 6"),
         ({"config": network("RawCNN")[1]}, "state_dict for RawCNN"),
-        ({"config": None}, "TypeError"),
     ],
 )
 def test_a_description_that_does_not_fit_its_weights_is_refused(change, words, tmp_path):
     save(tmp_path)
     forge(tmp_path, **change)
     with pytest.raises(ValueError, match=rf"mel_cnn.pt: refused .*{words}.* {MEND}"):
+        weights.load(tmp_path, "mel_cnn", TASK)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"config": None}, "lacks config"), ({"classes": list(range(6))}, "classes that are no text")]
+)
+def test_a_description_that_lacks_what_it_must_say_is_refused_by_its_own_name(change, words, tmp_path):
+    save(tmp_path)
+    forge(tmp_path, **change)
+    with pytest.raises(ValueError, match=rf"mel_cnn.json: not a description of weights \(.*{words}.* {MEND}"):
+        weights.load(tmp_path, "mel_cnn", TASK)
+
+
+def test_a_missing_weights_file_beside_its_description_says_what_to_do(tmp_path):
+    save(tmp_path)
+    (tmp_path / "mel_cnn.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"mel_cnn.pt: the weights are missing.* {MEND}"):
         weights.load(tmp_path, "mel_cnn", TASK)
 
 

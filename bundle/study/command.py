@@ -35,17 +35,24 @@ def add_arguments(verbs) -> None:
     )
     parser.add_argument("--task", action="append", choices=list(TASKS), help="may be repeated (default: the study's)")
     parser.add_argument("--data", default="demo", help="'demo' or a folder; with a folder, one task")
-    parser.add_argument("--seeds", type=int, help="trainings of each row (default: the study's; of a grid 3)")
+    parser.add_argument("--seeds", type=positive, help="trainings of each row (default: the study's; of a grid 3)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "sweep", help="what is finished (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="write the table into report/results")
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="where (%(default)s)")
-    parser.add_argument("--jobs", type=int, help="trainings at a time (default: one per core; on a cluster all)")
+    parser.add_argument("--jobs", type=positive, help="trainings at a time (default: one per core; on a cluster all)")
     parser.add_argument("--minutes", type=int, default=60, help="time limit of a SLURM job (%(default)s)")
     parser.add_argument(
         "--sbatch", nargs="+", type=pair, default=[], metavar="NAME=VALUE",
         help="more options of sbatch, such as cpus-per-task=4 mem=16G partition=gpu gres=gpu:1 account=NAME",
     )  # fmt: skip
     parser.set_defaults(call=command, refuse=parser.error)
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1.")
+    return int(text)
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -73,6 +80,8 @@ def command(options: argparse.Namespace) -> int:
     tasks = options.task or study.tasks
     if options.data != "demo" and len(tasks) != 1:
         options.refuse("--data FOLDER holds one task's data: name it with --task.")
+    if options.sbatch and options.executor != "slurm":
+        options.refuse("--sbatch goes with --executor slurm.")
     if options.executor == "slurm" and not shutil.which("sbatch"):
         options.refuse("--executor slurm: sbatch is not on the PATH. Run this on a login node of the cluster.")
     data = options.data if options.data == "demo" else str(Path(options.data).expanduser().resolve())

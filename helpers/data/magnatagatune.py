@@ -80,11 +80,11 @@ def _read_original(folder: Path, merge_synonyms: bool) -> Listing:
     path = folder / "annotations_final.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = [row for row in csv.reader(file, delimiter="\t") if row]
+            header, *rows = [row for row in csv.reader(file, delimiter="\t") if row] or [[]]
         if len(header) < 3 or not rows or (header[0], header[-1]) != ("clip_id", "mp3_path"):
             raise ValueError(f"{len(rows)} lines below {str(header)[:100]}")
         if damaged := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:
-            raise ValueError(f"line {damaged[0]} has not {len(header)} columns")
+            raise ValueError(f"line {damaged[0]} has {len(rows[damaged[0] - 2])} columns, not {len(header)}")
     except (csv.Error, ValueError) as error:
         raise ValueError(
             f"{path}: {error}; expected a table with the columns clip_id, tags …, mp3_path between tabs. Fetch the "
@@ -127,13 +127,23 @@ def load_labels(path: Path):
 
     try:
         with path.open("rb") as file:
-            frame = Restricted(file).load()[["file_path", "label", "part"]]
+            frame = Restricted(file).load()
+        if getattr(frame, "columns", None) is None or sorted(frame.columns) != ["file_path", "label", "part"]:
+            raise ValueError(f"it holds {type(frame).__name__} {list(getattr(frame, 'columns', ()))}")
     except Exception as error:  # a damaged pickle may raise anything; none of it may pass for data
         raise ValueError(
             f"{path}: refused ({error}), expected a pandas frame with file_path, label and part. "
             "Fetch the coursework's label file again."
         ) from error
-    return frame
+    return frame[["file_path", "label", "part"]]
+
+
+def _numbers(label) -> np.ndarray:
+    """A label as numbers; empty where it is something else."""
+    try:
+        return np.asarray(label, dtype=float)
+    except (TypeError, ValueError):
+        return np.empty(0)
 
 
 def _read_bristol(folder: Path) -> Listing:
@@ -144,11 +154,11 @@ def _read_bristol(folder: Path) -> Listing:
             continue
         listing.splits[split] = []
         for file_path, label, part in load_labels(path).itertuples(index=False):
-            where, values = PurePosixPath(str(file_path)), np.asarray(label)
+            where, values = PurePosixPath(str(file_path)), _numbers(label)
             if ".." in where.parts or where.is_absolute():
                 listing.problems.append(Problem(str(file_path), "file_path outside the folder samples"))
                 continue
-            if values.shape != (len(TAGS),) or values.dtype.kind not in "biuf":
+            if values.shape != (len(TAGS),):
                 listing.problems.append(Problem(str(file_path), f"its label is not {len(TAGS)} numbers"))
                 continue
             tags = tuple(TAGS[index] for index in np.flatnonzero(values > 0.5))
