@@ -134,6 +134,8 @@ def _read(path: Path, kind: str) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["model"] != kind or set(record["best"]) != set(SPACES[kind]):
             raise ValueError(f"it is of {record['model']} with {', '.join(record['best'])}")
+        if not all(map(math.isfinite, record["best"].values())):
+            raise ValueError(f"its best settings are {record['best']}")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path}: not the result of a search for {kind} ({type(error).__name__}: {error}). "

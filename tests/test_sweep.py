@@ -37,6 +37,19 @@ def sweep(toy, tmp_path, monkeypatch):
     return run
 
 
+def test_a_queue_that_does_not_answer_is_asked_again_and_not_for_ever(tmp_path, monkeypatch):
+    squeue, asked = tmp_path / "squeue", tmp_path / "asked"
+    squeue.write_text(f'#!/bin/sh\necho x >> "{asked}"\necho "no controller" >&2\n[ -e "{tmp_path}/up" ] && echo 7_0\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(cells, "POLL", 0)
+    with pytest.raises(RuntimeError, match=r"squeue: no controller\. Jobs in the queue go on"):
+        cells.queued()
+    assert asked.read_text().count("x") == cells.PATIENCE
+    (tmp_path / "up").touch()
+    assert cells.queued() == {"7_0"}
+
+
 def test_a_study_is_trained_once_and_its_table_comes_back_from_its_predictions(sweep, tmp_path, capsys):
     code, path = sweep(ROWS, seeds=2)
     output = capsys.readouterr().out

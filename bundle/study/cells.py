@@ -21,6 +21,7 @@ from demo import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 5  # seconds between two looks at a cluster's queue
+PATIENCE = 60  # looks that may fail one after another, as while a controller restarts
 WARNING = 60  # seconds before the end of its time that a job is told; submitit then puts it back into the queue
 RESTARTS = 10  # of a job that runs out of time: a training goes on at its last complete epoch
 
@@ -86,9 +87,12 @@ def _begin(threads: int) -> None:
 def queued() -> set[str]:
     """Numbers of the jobs that have not ended. Asked of squeue: sacct needs a data base that some clusters lack."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
-    while (asked := subprocess.run(command, stdout=subprocess.PIPE, text=True)).returncode:
-        time.sleep(POLL)  # squeue has said why, such as a controller that restarts
-    return set(asked.stdout.split())
+    for _ in range(PATIENCE):
+        asked = subprocess.run(command, capture_output=True, text=True)
+        if not asked.returncode:
+            return set(asked.stdout.split())
+        time.sleep(POLL)
+    raise RuntimeError(f"squeue: {asked.stderr.strip()}. Jobs in the queue go on; the same command waits for them.")
 
 
 def on_slurm(cells: list[Cell], folder: Path, options) -> Iterator[tuple[Cell, str]]:
