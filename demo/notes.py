@@ -18,6 +18,7 @@ SAMPLE_RATE = 16_000  # Hz
 RENDER_RATE = 32_000  # Hz; the renderer interpolates linearly, so it plays at twice the rate and we decimate
 STEP_SAMPLES, HELD_STEPS, RELEASE_STEPS = 320, 300, 100  # steps of 10 ms at RENDER_RATE; key down 3 s, then up 1 s
 VELOCITIES = (25, 50, 75, 100, 127)  # MIDI
+MIDDLE, AUDIBLE = 60, 1e-3  # the key that most sounds have a sample near; a peak below which a key is silent
 SOURCES = {"a": "acoustic", "e": "electronic", "s": "synthetic"}  # in the order of the published source numbers
 QUALITIES = "bright dark distortion fast_decay long_release multiphonic nonlinear_env percussive reverb tempo-synced"
 NOTES_PER_INSTRUMENT = {"train": 5, "valid": 4, "test": 8}  # valid and test play the same instruments
@@ -208,12 +209,21 @@ def _play(note: Note, variant: SimpleNamespace, key: int) -> np.ndarray:
     return signal.resample_poly(left + right, 1, RENDER_RATE // SAMPLE_RATE)
 
 
+def _sounding(note: Note, variant: SimpleNamespace) -> np.ndarray:
+    """The bare voices, played with the nearest key that has a sample: towards the middle first, then away from it."""
+    first = min(max(note.pitch + variant.key_shift, 0), 127)
+    inwards = range(first, MIDDLE, 1 if first < MIDDLE else -1)
+    outwards = sorted(set(range(128)) - set(inwards), key=lambda key: (abs(key - MIDDLE), key))
+    for key in (*inwards, *outwards):
+        if np.abs(wave := _play(note, variant, key)).max() >= AUDIBLE:
+            return wave
+    raise ValueError(f"Program {note.program} of the SoundFont: no key from 0 to 127 sounds. Use another SoundFont.")
+
+
 def _wave(note: Note, seed: int) -> np.ndarray:
     """Render one note: (samples,) int16."""
     variant, loudness = _variant(seed, note.instrument), note.velocity / VELOCITIES[-1]
-    key = note.pitch + variant.key_shift
-    while np.abs(wave := _play(note, variant, key)).max() < 1e-3:
-        key += 1 if key < 60 else -1  # some keys have no sample (silence): towards the middle one has
+    wave = _sounding(note, variant)
     wave = wave / np.abs(wave).max()
     if variant.drive:
         wave = np.tanh(variant.drive * loudness * wave)

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import demo
-from demo import pieces
+from demo import notes, pieces
 from helpers import data
 from helpers.tasks import TAGS, TASKS
 
@@ -41,6 +42,25 @@ def test_neither_the_number_of_processes_nor_a_second_time_changes_the_bytes(tas
         assert len([path for path in folder.rglob("*") if path.suffix in (".wav", ".ogg", ".flac", ".mp3")]) >= 6
         digests.append(demo.digest_folder(folder))
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("sounds", "played"),
+    [({64}, [65, 64]), ({57, 40}, [*range(65, 56, -1)]), ({67}, [*range(65, 53, -1), 66, 53, 67])],
+)
+def test_a_silent_key_is_replaced_by_the_nearest_that_sounds(sounds, played, monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        notes, "_play", lambda note, variant, key: tried.append(key) or np.full(4, 1.0 * (key in sounds))
+    )
+    notes._sounding(SimpleNamespace(pitch=60, program=3), SimpleNamespace(key_shift=5))
+    assert tried == played
+
+
+def test_a_sound_font_without_a_sounding_key_is_refused(monkeypatch):
+    monkeypatch.setattr(notes, "_play", lambda note, variant, key: np.zeros(4))
+    with pytest.raises(ValueError, match="Program 3 of the SoundFont: no key from 0 to 127 sounds"):
+        notes._sounding(SimpleNamespace(pitch=60, program=3), SimpleNamespace(key_shift=5))
 
 
 @pytest.mark.parametrize("task", TASKS)
