@@ -1,18 +1,14 @@
-# make run: install, render the demo data, execute all notebooks. make test: install and run the tests.
-# make slow: the tests that take long. make bench: speed.
+# make run: install, render the demo data, execute all notebooks. make test: install and run all tests. make bench: speed.
 PYTHON ?= python3.11
 VENV := .venv
 
-.PHONY: run test slow bench clean
+.PHONY: run test bench clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m bundle run
 
 test: $(VENV)/installed-tests
 	$(VENV)/bin/python -m pytest -n auto
-
-slow: $(VENV)/installed-tests
-	$(VENV)/bin/python -m pytest -n auto -m slow
 
 bench: $(VENV)/installed-tests
 	$(VENV)/bin/python -m benchmarks
