@@ -55,7 +55,7 @@ def predict(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from helpers import data, inference, metrics, weights
-    from helpers.data.listing import unreadable
+    from helpers.data.listing import by_reason, unreadable
     from helpers.data.pack import to_targets
     from helpers.tasks import get_task
 
@@ -70,10 +70,12 @@ def predict(options: argparse.Namespace) -> None:
     classes = tuple(info["classes"])
     listing = data.read_any(task, options.data, classes)
     items, problems, done, values = listing.scored(), listing.problems, [], []
-    outside = {label for item in items for label in item.labels} - set(classes)
+    left, named = listing.left_over(), {label for item in items for label in item.labels}
+    notes = [*listing.notes, *(f"{split}: {count} recordings, not predicted" for split, count in left.items())]
+    outside = sorted(set(listing.classes) - set(classes) if task.multi_label else named - set(classes))
     if outside and not task.multi_label:
         raise ValueError(
-            f"{options.data}: labels {', '.join(sorted(outside))} are not among the weights' classes "
+            f"{options.data}: labels {', '.join(outside)} are not among the weights' classes "
             f"({', '.join(classes)}). Choose other weights with --weights."
         )
     with table(out) as file:
@@ -94,17 +96,28 @@ def predict(options: argparse.Namespace) -> None:
     if (any if task.multi_label else all)(item.labels for item in done):
         targets = to_targets([item.labels for item in done], classes, task.multi_label)
         scores = metrics.scores(values, targets, [item.group for item in done])
+        scored = metrics.scorable(targets) if task.multi_label else np.isin(classes, list(named))
+        lacking = ", ".join(np.array(classes)[~scored])
+        if lacking and task.multi_label:
+            notes.append(f"scored {scored.sum()} of {len(classes)} tags; all recordings or none have: {lacking}")
+        elif lacking:
+            notes.append(f"{scored.sum()} of {len(classes)} classes are there; no recording of: {lacking}")
+        if outside:
+            notes.append(f"tags unknown to the weights, not scored: {', '.join(outside)}")
     if one:
         for place in np.argsort(-values[0])[:3]:
             print(f"{classes[place]} {values[0, place]:.2f}")
     else:
+        why = "; ".join(f"{count} {reason}" for reason, count in by_reason(problems).items())
+        print(f"found {len(done) + len(problems)} recordings: {len(done)} predicted, {len(problems)} left out", end="")
+        print(f" ({why})" * bool(why), *(f"note: {note}" for note in notes), sep="\n" if notes else "")
         words = "; ".join(f"{name} {metrics.in_words(score)}" for name, score in scores.items())
         why = "no tag that only some recordings have" if any(item.labels for item in done) else "no labels"
         words = words or f"{why}, no scores, n {len(done)}"
         print(f"{path.stem} ({info['data']}) on {str(options.data)!r}: {words}; {len(problems)} left out")
     if options.json:
         result = {"task": task.name, "data": str(options.data), "weights": info["sha256"], "n": len(done)}
-        print(json.dumps(result | {"metrics": scores, "unreadable": unreadable(problems)}))
+        print(json.dumps(result | {"metrics": scores, "unreadable": unreadable(problems), "notes": notes}))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from bundle.install import requirements
 from bundle.published import COUNTS, FAULTS
 from helpers import data
-from helpers.audio import import_torchaudio
+from helpers.audio import BadAudio, import_torchaudio, refuse_foreign
 from helpers.data.listing import check_groups
 from helpers.tasks import TASKS, Task
 
@@ -46,7 +46,9 @@ def add_arguments(verbs) -> None:
     """Declare `python -m bundle doctor`."""
     parser = verbs.add_parser("doctor", help="check the machine, the installation and the data", description=__doc__)
     parser.add_argument("--task", choices=list(TASKS), help="what the data are for")
-    parser.add_argument("--data", type=Path, help="folder of data; recordings are counted, not decoded")
+    parser.add_argument(
+        "--data", type=Path, help="folder of data; recordings are counted and known by their first bytes, not decoded"
+    )
     parser.set_defaults(call=command)
 
 
@@ -145,8 +147,11 @@ def examine(task: Task, folder: Path) -> Iterator[Check]:
             clips[next((home for home in homes if home in published), split)] += 1
             if fault := next((why for name, why in FAULTS.items() if name in item.name), ""):
                 known.append((item.name, fault))
-            elif not (item.path.is_file() and item.path.stat().st_size):
-                left.append((item.name, "missing or empty"))
+                continue
+            try:
+                refuse_foreign(item.file)
+            except BadAudio as error:
+                left.append((item.name, str(error)))
     for split, count in clips.items():
         words = f"{count:,} clips" + (f" of {published[split]:,} published" if split in published else "")
         mend = "Not all that was published: figures differ from others'."

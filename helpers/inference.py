@@ -8,6 +8,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from helpers.files import replacing
 from helpers.tasks import Task
 
 BATCH = 64  # clips
-HELD = 2**25  # samples: longer recordings are predicted in smaller batches
+HELD = 2**24  # samples: longer recordings are predicted in smaller batches
+PIECE = 2**22  # samples of a recording that go through a model together
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say: equal networks are equal files
 CLIPS = 32  # predicted to measure the speed
 
@@ -59,17 +61,53 @@ def predict_items(
 ) -> Iterator[tuple[Item, np.ndarray]]:
     """Decode recordings of any length in parallel and yield each with its probabilities, (classes,).
 
-    What cannot be used is appended to `problems` and passed over; memory grows neither with the number of items nor,
-    beyond a few recordings, with their length.
+    What cannot be used is appended to `problems` and passed over. Memory grows neither with the number of items nor
+    with their length: of a recording of more than PIECE samples, predicted piece by piece, the windows are averaged,
+    for an SVM the pieces' probabilities.
     """
-    decoded = read_all(items, lambda item: audio.decode(item.file, task.rate, item.row)[0], problems)
-    return _in_batches(model, decoded, task, batch)
+    size = max(1, PIECE // task.window_samples) * task.window_samples
+
+    def read(item: Item) -> Iterator[np.ndarray]:
+        pieces = audio.Recording(item.file, task.rate, item.row).pieces(size)
+        return chain([next(pieces)], pieces)  # the first one tells whether it can be used
+
+    def joined() -> Iterator[tuple[Item, np.ndarray]]:
+        for item, pieces in read_all(items, read, problems):
+            try:
+                first, second = next(pieces), next(pieces, None)
+                if second is not None:
+                    yield item, _average(model, chain([first, second], pieces), task)
+                else:
+                    yield item, first
+            except audio.BadAudio as error:  # it has changed since
+                problems.append(Problem(item.name, str(error)))
+
+    return _in_batches(model, joined(), task, batch)
+
+
+def _average(model, pieces: Iterable[np.ndarray], task: Task) -> np.ndarray:
+    """Probabilities of a recording in pieces, (1, classes): a mean over its windows."""
+    values, windows = 0.0, 0
+    for piece in pieces:
+        if windows and len(piece) < task.window_samples // 2:
+            break  # as `audio.split_windows` drops a short rest
+        count = len(audio.split_windows(piece, task.window_samples))
+        values, windows = values + count * probabilities(model, [piece], task)[0], windows + count
+    return (values / windows)[None]
 
 
 def _in_batches(model, waves: Iterable[tuple], task: Task, batch: int) -> Iterator[tuple]:
-    """Pairs of something and a waveform, to pairs of the same and the waveform's probabilities."""
+    """Pairs of something and a waveform, to pairs of the same and the waveform's probabilities.
+
+    A pair that has a table (1, classes) instead passes through.
+    """
     held: list[tuple] = []
     for pair in waves:
+        if pair[1].ndim == 2:  # predicted already
+            yield from _predict(model, held, task)
+            held.clear()
+            yield pair[0], pair[1][0]
+            continue
         held.append(pair)
         if len(held) == batch or sum(len(wave) for _, wave in held) > HELD:
             yield from _predict(model, held, task)

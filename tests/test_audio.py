@@ -1,6 +1,7 @@
 """Decoding and cutting of waveforms; the guarded torchaudio import; the tasks, and folders that hold none."""
 
 import io
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -114,12 +115,106 @@ def test_a_recording_that_cannot_be_used_is_refused_with_its_reason(tmp_path, na
         audio.decode(tmp_path / name, RATE)
 
 
-def test_a_truncated_wav_gives_the_samples_that_are_there(tmp_path):
-    soundfile.write(tmp_path / "clip.wav", tone(), RATE)
-    (tmp_path / "clip.wav").write_bytes((tmp_path / "clip.wav").read_bytes()[: 44 + 2 * 3000])
-    wave, _ = audio.decode(tmp_path / "clip.wav", RATE)
-    np.testing.assert_allclose(wave, tone()[: len(wave)], atol=1e-4)
-    assert 2900 < len(wave) <= 3000
+def wave_file(data_size=None, channels=1, wave=None, form="WAV", subtype="PCM_16"):
+    """The bytes of a recording, with another announced size of its samples where one is given."""
+    buffer, wave = io.BytesIO(), tone() if wave is None else wave
+    soundfile.write(buffer, np.stack([wave] * channels, 1), RATE, format=form, subtype=subtype)
+    content = bytearray(buffer.getvalue())
+    place = content.index(b"SSND" if form == "AIFF" else b"data") + 4
+    if data_size is not None:
+        content[place : place + 4] = struct.pack("<I", data_size)
+    return bytes(content)
+
+
+def mp3(frames, header=b"\xff\xfb\x90\xc4", size=417):
+    """An MP3 of so many silent frames of 128 kbit/s at 44.1 kHz, without a count of them."""
+    return (header + bytes(size - len(header))) * frames
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "samples"),
+    [
+        ("piped.wav", wave_file(0xFFFFFFFF), RATE),
+        ("piped.wav", wave_file(0x7FFFF000), RATE),
+        ("tagged.wav", b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + wave_file(), RATE),
+        ("floats.WAV", wave_file(subtype="FLOAT"), RATE),
+        ("u-law.wav", wave_file(subtype="ULAW"), RATE),
+        ("mac.aiff", wave_file(form="AIFF"), RATE),
+        ("six channels.wav", wave_file(channels=6), RATE),
+        ("another suffix.wav", recorded("FLAC"), RATE),
+        ("shifted.wav", wave_file(wave=0.3 * tone() + 0.3), RATE),
+        ("nearly whole.wav", wave_file()[:-500], RATE - 250),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_is_read_whole(tmp_path, name, content, samples):
+    (tmp_path / name).write_bytes(content)
+    assert len(audio.decode(tmp_path / name, RATE)[0]) == pytest.approx(samples, abs=12)
+
+
+SECOND = np.arange(RATE) / RATE
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("cut.wav", wave_file()[: 44 + 2 * 3000], r"cut off: 3,000 samples of the 8,000 that it announces"),
+        ("cut.wav", wave_file(channels=2)[: 44 + 4 * 3000], r"cut off: 3,000 samples of the 8,000"),
+        ("cut.aiff", wave_file(form="AIFF")[:9000], r"cut off: 4,\d+ samples of the 7,99"),
+        ("cut.mp3", recorded("MP3")[:1200], "cut off: "),
+        ("empty.wav", wave_file(0), "holds no samples"),
+        ("still.wav", wave_file(wave=np.full(RATE, 0.01)), "silent"),
+        ("still.wav", wave_file(wave=np.full(RATE, -1 / 128), subtype="PCM_U8"), "silent"),
+        ("a.wav", b"\0\x05\x16\x07\0\x02\0\0Mac OS X        ", "a Mac's notes on another file"),
+        ("a.m4a", b"\0\0\0\x1cftypM4A ", r"is MPEG-4 audio, which is not read here. Convert it: ffmpeg -i"),
+        ("a.wav", b"\x1a\x45\xdf\xa3webm", "is Matroska or WebM"),
+        ("a.wma", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "is Windows Media audio"),
+        ("a.wav", b"\xff\xf1\x50\x80\x01", "is AAC audio"),
+        ("a.mp3", b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + b"\xff\xf9\x50\x80", "is AAC audio"),
+        ("a.amr", b"#!AMR\n", "is AMR speech"),
+        ("a.ac3", b"\x0b\x77\0\0", "is AC-3 audio"),
+    ],
+)  # fmt: skip
+def test_what_would_be_scored_from_garbage_is_refused(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(audio.BadAudio, match=reason):
+        audio.decode(tmp_path / name, RATE)
+
+
+@pytest.mark.parametrize("rest", [0, 1e-3])
+def test_channels_that_cancel_are_no_silence_and_no_sound(tmp_path, rest):
+    channels = np.stack([tone(), rest * np.sin(SECOND * 400) - tone()], axis=1)
+    soundfile.write(tmp_path / "a.wav", channels, RATE)
+    with pytest.raises(audio.BadAudio, match="cancel each other: one is the other upside down"):
+        audio.decode(tmp_path / "a.wav", RATE)
+
+
+def test_an_mp3_that_does_not_say_its_length_is_counted_by_its_frames(tmp_path):
+    (tmp_path / "a.mp3").write_bytes(mp3(40))
+    assert audio._frames_of_mp3(tmp_path / "a.mp3") == 40 * 1152
+    (tmp_path / "b.mp3").write_bytes(recorded("MP3"))  # its first frame says
+    assert audio._frames_of_mp3(tmp_path / "b.mp3") == 0
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".npy"])
+@pytest.mark.parametrize(("found", "wanted"), [(8_000, 8_000), (11_025, 8_000), (8_000, 12_000)])
+def test_a_long_recording_is_read_in_pieces_that_are_the_whole(tmp_path, monkeypatch, found, wanted, suffix):
+    wave = np.float32(np.random.default_rng(0).normal(0, 0.2, 6 * found)).cumsum() / 9
+    path = tmp_path / f"a{suffix}"
+    np.save(path, wave) if suffix == ".npy" else soundfile.write(path, wave / abs(wave).max(), found)
+    whole, _ = audio.decode(path, wanted)
+    monkeypatch.setattr(audio, "AT_ONCE", 10_000)
+    pieces = list(audio.Recording(path, wanted).pieces(9_000))
+    assert [len(piece) for piece in pieces[:-1]] == [9_000] * (len(pieces) - 1)
+    assert 0 < len(pieces[-1]) <= 9_000
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2 / 32767)
+    np.testing.assert_array_equal(audio.decode(path, wanted, samples=7_000)[0], np.concatenate(pieces)[:7_000])
+
+
+def test_a_recording_of_more_than_a_day_is_refused(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", tone(), RATE)
+    monkeypatch.setattr(audio, "LONGEST_HOURS", 0.5 / 3600)
+    with pytest.raises(audio.BadAudio, match=r"lasts 0.0 hours, expected at most"):
+        audio.decode(tmp_path / "a.wav", RATE)
 
 
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (4, 1), (10, 1), (14, 1), (15, 2), (20, 2), (24, 2), (25, 3)])

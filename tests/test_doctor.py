@@ -33,7 +33,7 @@ def test_notes_are_counted_and_what_cannot_be_used_is_listed(tmp_path):
     assert checks["recordings"].state == "problem"
     assert checks["recordings"].clips == [
         (f"nsynth-test/{names[2]}", "label outside the classes or contradictory: kazoo"),
-        (f"nsynth-test/{names[1]}", "missing or empty"),
+        (f"nsynth-test/{names[1]}", "empty file (0 bytes)"),
     ]
     assert checks["known"].clips == [(f"nsynth-test/{names[3]}", "noise (magenta/magenta issue 2092)")]
     assert found("nsynth", audio.parent)["nsynth-test"][1] == "3 clips of 4,096 published"  # a part given alone
@@ -50,7 +50,7 @@ def test_the_empty_mp3s_are_known_and_another_one_is_not(tmp_path):
     (tmp_path / "annotations_final.csv").write_text("\n".join(["clip_id\tguitar\tpiano\tmp3_path", *table]))
     checks = by_name(doctor.examine(TASKS["magnatagatune"], tmp_path))
     assert checks["known"].clips == [(name, "published empty") for name in names[:3]]
-    assert checks["recordings"].clips == [(names[3], "missing or empty")]
+    assert checks["recordings"].clips == [(names[3], "empty file (0 bytes)")]
     assert checks["train"].found == "5 clips of 18,709 published"
 
 

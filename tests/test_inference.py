@@ -128,12 +128,12 @@ def test_memory_does_not_grow_with_the_length_or_the_number_of_recordings(tmp_pa
     write(path, sound(50_000), task.rate)
     whole = inference.probabilities(model, [audio.decode(path, task.rate)[0]], task)
 
-    def decode(*arguments, real=audio.decode):
+    def open_recording(*arguments, real=audio.Recording):
         running.append(1)
         return real(*arguments)
 
     model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    monkeypatch.setattr(audio, "decode", decode)
+    monkeypatch.setattr(audio, "Recording", open_recording)
     monkeypatch.setattr(inference, "HELD", 120_000)  # samples: three of these recordings exceed it
     monkeypatch.setitem(models.WINDOWS, "cpu", 8)
     items = (Item(str(place), path, (), "") for place in range(100))
@@ -145,6 +145,21 @@ def test_memory_does_not_grow_with_the_length_or_the_number_of_recordings(tmp_pa
     assert max(seen) <= 8
     assert sum(seen) == 100 * 12  # windows of 4,096 samples
     np.testing.assert_allclose(rows, np.repeat(whole, 99, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [50_000, 49_152, 46_000, 30_000])
+def test_a_recording_in_pieces_gets_the_prediction_of_the_whole(tmp_path, monkeypatch, length):
+    task, model = SHORT["nsynth"], network(SHORT["nsynth"])
+    write(tmp_path / "long.wav", sound(length), task.rate)
+    write(tmp_path / "short.wav", sound(4_000, 1), task.rate)
+    items = [Item(name, tmp_path / f"{name}.wav", (), "") for name in ("short", "long", "short")]
+    whole = [values for _, values in inference.predict_items(model, items, task, [])]
+    monkeypatch.setattr(inference, "PIECE", 3 * task.window_samples + 5)
+    monkeypatch.setattr(audio, "AT_ONCE", 16_000)
+    found = list(inference.predict_items(model, items, task, problems := []))
+    assert [item.name for item, _ in found] == ["short", "long", "short"]
+    np.testing.assert_allclose([values for _, values in found], whole, atol=1e-5)
+    assert problems == []
 
 
 class OneLayer(nn.Module):

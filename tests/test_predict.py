@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 import demo
+from bundle import doctor
 from helpers import audio, inference, metrics, models, weights
 from helpers.tasks import TASKS
 
@@ -128,7 +129,7 @@ def test_the_json_line_says_what_was_predicted_and_the_first_hundred_left_out(ru
         (speech / "en" / f"broken {number:03}.wav").touch()
     done = run("languages", speech, "--weights", made, "--json")
     said, last = json.loads(done.out.splitlines()[-1]), done.out.splitlines()[-2]
-    assert list(said) == ["task", "data", "weights", "n", "metrics", "unreadable"]
+    assert list(said) == ["task", "data", "weights", "n", "metrics", "unreadable", "notes"]
     assert (said["task"], said["data"], said["n"]) == ("languages", str(speech), 3)
     assert said["weights"] == hashlib.sha256(made.with_suffix(".pt").read_bytes()).hexdigest()
     assert said["unreadable"]["count"] == done.err.count("left out: ") == 101
@@ -231,6 +232,43 @@ def test_a_table_is_not_written_over_what_is_no_table(run, out, words, tmp_path)
     assert (tmp_path / "pipe").is_fifo()
     done = run("languages", tmp_path / "plain", "--weights", made, "--out", tmp_path / "new" / "folder" / "table.csv")
     assert [row["file"] for row in rows_of(tmp_path / "new" / "folder" / "table.csv")] == ["a.wav"]
+
+
+def test_what_is_not_scored_is_said_and_doctor_agrees(run, tmp_path, capsys):
+    speech, made = tmp_path / "speech", untrained(tmp_path / "made", LANGUAGES)
+    for name in ("test/EN/a.aiff", "test/german/b.WAV", "training/en/c.ogg", "extra/d.ogg"):
+        write(speech / name, sound(8_000))
+    (speech / "test/en2").mkdir()
+    for name, content in (("EN/e.m4a", b"\0\0\0 ftypM4A "), ("EN/f.wav", b""), ("en2/g.wav", b"RIFF")):
+        (speech / "test" / name).write_bytes(content)
+    done = run("languages", speech, "--weights", made, "--json")
+    assert [row["file"] for row in done.rows] == ["test/EN/a.aiff", "test/german/b.WAV"]
+    lines = done.out.splitlines()
+    counts = "1 label outside the classes; 1 is MPEG-4 audio; 1 empty file"
+    assert lines[0] == f"found 5 recordings: 2 predicted, 3 left out ({counts})"
+    notes = [
+        "extra/ is not used: 1 recordings outside the layout.",
+        "train: 1 recordings, not predicted",
+        "2 of 6 classes are there; no recording of: es, fr, nl, pt",
+    ]
+    assert lines[1:4] == [f"note: {note}" for note in notes]
+    assert json.loads(lines[-1])["notes"] == notes
+    found = {check.name: check for check in doctor.examine(LANGUAGES, speech)}
+    assert {name for name, _ in found["recordings"].clips} == {"test/EN/e.m4a", "test/EN/f.wav", "test/en2/g.wav"}
+    assert found["note"].found == notes[0]
+    assert [found[split].found for split in ("train", "test")] == ["1 clips", "4 clips"]
+
+
+def test_tags_that_weights_and_folder_do_not_share_are_said(run, tmp_path):
+    task, header = TASKS["magnatagatune"], "clip_id\tsitar\tyodel\tmp3_path\n"
+    (tmp_path / "annotations_final.csv").write_text(
+        header + "1\t1\t1\td/a-b-1.mp3\n2\t0\t1\td/a-b-2.mp3\n", "utf-8-sig"
+    )
+    for name in ("a-b-1.mp3", "a-b-2.mp3"):
+        write(tmp_path / "d" / name, sound(9_000), 16_000)
+    done = run("magnatagatune", tmp_path, "--weights", untrained(tmp_path / "made", task))
+    assert "note: scored 1 of 50 tags; all recordings or none have: ambient, baroque, " in done.out
+    assert "note: tags unknown to the weights, not scored: yodel" in done.out
 
 
 def test_damaged_labels_are_not_taken_for_a_folder_without_labels(run, tmp_path):

@@ -1,6 +1,7 @@
 """Every published layout is read as it was published, and what does not fit is refused or listed with its reason."""
 
 import json
+import os
 import pickle
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ import soundfile
 
 from helpers import data
 from helpers.data import magnatagatune, nsynth
+from helpers.data.listing import Problem, audio_files, by_reason
 from helpers.tasks import NSYNTH_FAMILIES, TAGS, TASKS
 
 FLUTE, LEAD = "flute_acoustic_002-060-100", "synth_lead_synthetic_011-072-025"
@@ -62,6 +64,79 @@ def test_a_bare_folder_of_notes_is_one_split(tmp_path):
     assert reasons == {"harp_acoustic_001-060-100": "harp", "me": "no family in name or entry"}
 
 
+def test_notes_in_any_container_and_in_capitals_are_read_and_two_of_a_name_are_not(tmp_path):
+    names = (f"{FLUTE}.WAV", f"{LEAD}.flac", f"{LEAD}.mp3", "notes.txt", "older/organ_electronic_001-060-100.wav")
+    touch(tmp_path, *(f"nsynth-test/audio/{name}" for name in names), "more/a.wav", f"nsynth-TRAIN/{FLUTE}.m4a")
+    touch(tmp_path, f"nsynth-validation/audio/{FLUTE}.ogg")
+    listing = nsynth.read(tmp_path)
+    assert {name: split for name, (split, *_) in items(listing).items()} == {
+        f"nsynth-TRAIN/{FLUTE}": "train",
+        f"nsynth-test/{FLUTE}": "test",
+        f"nsynth-test/{LEAD}": "test",
+        f"nsynth-validation/{FLUTE}": "valid",
+    }
+    assert problems(listing) == {f"nsynth-test/{LEAD}.mp3": f"{LEAD}.flac is there as well"}
+    assert listing.notes == [
+        "older/ is not used: 1 recordings outside the layout.",
+        "more/ is not used: 1 recordings outside the layout.",
+    ]
+
+
+def test_languages_and_splits_are_known_by_their_usual_names(tmp_path):
+    touch(
+        tmp_path, "Training/EN/a__b__1.opus", "dev/english/c.aiff", "test/Deutsch/d.ogg", "test/German/e.WAV", "x/f.wav"
+    )
+    listing = data.read(TASKS["languages"], tmp_path)
+    assert items(listing) == {
+        "Training/EN/a__b__1.opus": ("train", ("en",), "a__b"),
+        "dev/english/c.aiff": ("valid", ("en",), ""),
+        "test/German/e.WAV": ("test", ("de",), ""),
+    }
+    assert problems(listing) == {"test/Deutsch/d.ogg": "label outside the classes: Deutsch"}
+    assert listing.notes == ["x/ is not used: 1 recordings outside the layout."]
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ValueError, match=r"found dev/ and val/, both of the valid split, expected one. Join them"):
+        data.read(TASKS["languages"], tmp_path)
+
+
+def test_every_recording_of_a_folder_is_listed_once(tmp_path):
+    touch(tmp_path / "a", "en/one.m4a", "en/two.Wav", "en/no suffix", "en/notes.txt", "en/.hidden.ogg")
+    (tmp_path / "b").mkdir()
+    touch(tmp_path / "b", "three.oga")
+    (tmp_path / "a/en/linked").symlink_to(tmp_path / "b")
+    (tmp_path / "a/en/loop").symlink_to(tmp_path / "a/en")
+    (tmp_path / "a/en/gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    found = audio_files(tmp_path / "a", failed := [])
+    names = {path.relative_to(tmp_path / "a/en").as_posix() for path in found}
+    assert names == {"one.m4a", "two.Wav", "no suffix", ".hidden.ogg", "linked/three.oga", "gone.wav"}
+    assert failed == []
+
+
+def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
+    touch(tmp_path, "en/one.wav", "closed/two.wav")
+
+    def scandir(path, real=os.scandir):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root opens every folder
+    found = audio_files(tmp_path, failed := [])
+    assert [path.name for path in found] == ["one.wav"]
+    assert [str(problem) for problem in failed] == ["closed: a folder that cannot be opened (Permission denied)"]
+
+
+def test_reasons_are_counted_without_their_figures():
+    reasons = (
+        "cut off: 3 samples of the 8",
+        "cut off: 4 samples of the 9",
+        "empty file (0 bytes)",
+        "silent in its first 4 s",
+    )
+    counted = by_reason(Problem(str(place), reason) for place, reason in enumerate(reasons))
+    assert counted == {"cut off": 2, "empty file": 1, "silent in its first": 1}
+
+
 def test_the_official_valid_notes_stand_in_for_a_missing_test_split(tmp_path):
     listing = nsynth.read(touch(tmp_path, f"nsynth-train/audio/{LEAD}.wav", f"nsynth-valid/audio/{FLUTE}.wav"))
     assert items(listing)[f"nsynth-valid/{FLUTE}"][0] == "test"
@@ -80,7 +155,7 @@ def test_a_note_whose_label_is_in_doubt_is_listed(tmp_path, family, reason):
     listing = nsynth.read(tmp_path)
     assert list(items(listing)) == [f"nsynth-test/{LEAD}"]
     assert problems(listing)[f"nsynth-test/{FLUTE}"].endswith(reason)
-    assert "its WAV is missing" in problems(listing)["nsynth-test/organ_electronic_001-060-100"]
+    assert "its recording is missing" in problems(listing)["nsynth-test/organ_electronic_001-060-100"]
 
 
 @pytest.mark.parametrize("content", [b'{"a": {', b"\xff", b"[1]", b'{"a": 1}', b""])
@@ -92,7 +167,7 @@ def test_a_malformed_examples_json_is_refused_with_its_path(tmp_path, content):
 
 
 def test_a_test_folder_of_unusable_notes_is_refused_with_the_first_reason(tmp_path):
-    touch(tmp_path, "nsynth-test/audio/harp_acoustic_001-060-100.wav", "nsynth-train/audio/x")
+    touch(tmp_path, "nsynth-test/audio/harp_acoustic_001-060-100.wav", "nsynth-train/audio/x.txt")
     for index in range(3):
         path = tmp_path / f"nsynth-train/audio/flute_acoustic_00{index}-060-100.wav"
         soundfile.write(path, np.sin(np.arange(64_000) * index + 1.0), 16_000)
@@ -139,7 +214,7 @@ def test_parts_0_to_b_train_c_validates_d_to_f_test_and_divided_artists_are_note
         (HEADER, "0 lines below"),
         (HEADER + "1\t0\ta/b-c-1.mp3\n2\t1\n", "line 3 has 2 columns, not 3"),
         (HEADER + '1\t0\t"a/b-c-1.mp3\n' + "2\t1\ta/b-c-2.mp3\n" * 9000, "field"),  # a quote that never closes
-        (HEADER + "1\t0\ta/\udcff.mp3\n", "utf-8"),
+        (HEADER + "1\t0\ta/\udcff.mp3\n", "it is not UTF-8"),
     ],
 )
 def test_a_damaged_csv_is_refused_with_its_path(tmp_path, content, words):

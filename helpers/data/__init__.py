@@ -73,10 +73,11 @@ def read_any(task: Task, path: Path, classes: tuple[str, ...]) -> Listing:
     try:
         return read(task, path)
     except WrongLayout:
-        found = [Item(file.relative_to(path).as_posix(), str(file), (), "") for file in audio_files(path)]
-        if not found:
+        files = audio_files(path, problems := [])
+        if not files:
             raise
-        return Listing("plain audio files without labels", classes, {"all": found})
+        found = [Item(file.relative_to(path).as_posix(), str(file), (), "") for file in files]
+        return Listing("plain audio files without labels", classes, {"all": found}, problems)
 
 
 def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = "") -> Dataset:

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout, audio_files
+from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout, audio_files, split_folders, unused
 from helpers.tasks import LANGUAGES
 
+NAMES = {  # what folders of a language are called, in small letters
+    "german": "de", "english": "en", "spanish": "es", "french": "fr", "dutch": "nl", "portuguese": "pt",
+} | {language: language for language in LANGUAGES}  # fmt: skip
 ARRAYS = "inputs_{split}_fp16.npy", "targets_{split}_int8.npy"
 
 
 def read(folder: Path) -> Listing:
     """List course arrays (`inputs_train_fp16.npy` …) or `{train,valid,test}/<language>/`, or `<language>/` alone.
 
-    A file called `<source>__<speaker>__<n>` names its speaker; other files and the rows of arrays are groups of
-    their own.
+    A language is named by its two letters or in English, in any case. A file called `<source>__<speaker>__<n>` names
+    its speaker; other files and the rows of arrays are groups of their own.
 
     Raises
     ------
@@ -25,21 +28,25 @@ def read(folder: Path) -> Listing:
     """
     if any((folder / ARRAYS[0].format(split=split)).is_file() for split in SPLITS):
         return _read_arrays(folder)
-    present = [name for name in SPLITS if (folder / name).is_dir()]
-    parts = {name: folder / name for name in present} or {"all": folder}
-    if not any((part / language).is_dir() for part in parts.values() for language in LANGUAGES):
+    present = split_folders(folder)
+    parts = present or {"all": folder}
+    named = [path for part in parts.values() for path in part.iterdir() if path.is_dir()]
+    if not any(path.name.lower() in NAMES for path in named):
         raise WrongLayout(folder, f"inputs_train_fp16.npy …, or folders of audio files named {', '.join(LANGUAGES)}")
     listing = Listing("folders named after the language", LANGUAGES, {})
     for split, part in parts.items():
         listing.splits[split] = []
-        for path in audio_files(part):
-            language, name = path.relative_to(part).parts[0], path.relative_to(folder).as_posix()
-            if language not in LANGUAGES:
-                listing.problems.append(Problem(name, f"label outside the classes: {language}"))
+        for path in audio_files(part, listing.problems):
+            place, name = path.relative_to(part).parts[0], path.relative_to(folder).as_posix()
+            language = NAMES.get(place.lower())
+            if language is None:
+                listing.problems.append(Problem(name, f"label outside the classes: {place}"))
                 continue
             pieces = path.stem.split("__")
             group = "__".join(pieces[:2]) if len(pieces) == 3 else ""
             listing.splits[split].append(Item(name, str(path), (language,), group))
+    if present:
+        listing.notes += unused(folder, {part.name for part in present.values()})
     return listing
 
 

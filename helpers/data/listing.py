@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from helpers.audio import SUFFIXES
+from helpers.audio import SUFFIXES, UNREAD, looks_like_audio
 
 SPLITS = ("train", "valid", "test")
+SPLIT_NAMES = {  # what folders of a split are called, in small letters
+    "train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
+    "development": "valid", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
 SPLIT_SEED = 2023  # published by one of the course briefs for data without a split
 HELD_OUT = 0.2  # share of the clips held out when no split is given
 
@@ -49,6 +56,12 @@ def unreadable(problems: list[Problem]) -> dict:
     return {"count": len(problems), "first": [[problem.name, problem.reason] for problem in problems[:100]]}
 
 
+def by_reason(problems: Iterable[Problem]) -> dict[str, int]:
+    """How many recordings were left out, by the reason without its figures; the most frequent first."""
+    reasons = Counter(re.split(r" \(|: |[,.] | \d", problem.reason)[0].strip() for problem in problems)
+    return dict(reasons.most_common())
+
+
 @dataclass
 class Listing:
     """All that a folder holds."""
@@ -62,8 +75,14 @@ class Listing:
 
     def scored(self) -> list[Item]:
         """The recordings that are not for training: of "all" and "test", or of every split where there is neither."""
-        chosen = {"all", "test"} & set(self.splits) or set(self.splits)
-        return [item for split in sorted(chosen) for item in self.splits[split]]
+        return [item for split in sorted(self._chosen()) for item in self.splits[split]]
+
+    def left_over(self) -> dict[str, int]:
+        """How many recordings the splits hold that are not scored."""
+        return {split: len(items) for split, items in self.splits.items() if split not in self._chosen()}
+
+    def _chosen(self) -> set[str]:
+        return {"all", "test"} & set(self.splits) or set(self.splits)
 
 
 class WrongLayout(ValueError):
@@ -78,10 +97,63 @@ class WrongLayout(ValueError):
         )
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """All recordings under `folder` that a decoder is known for (arrays apart), sorted by path."""
-    # A link that leads nowhere is listed too: decoding says that it is missing
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES[:-1] and not path.is_dir())
+def is_audio(name: str, folder: str | Path) -> bool:
+    """Whether a file is a recording (arrays apart), by its suffix in any case, or by its first bytes without one."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in SUFFIXES[:-1] or suffix in UNREAD or (not suffix and looks_like_audio(Path(folder, name)))
+
+
+def audio_files(folder: Path, problems: list[Problem]) -> list[Path]:
+    """All recordings under `folder`, sorted by path, also such that decoding will refuse with the reason.
+
+    Linked folders are entered once; those that cannot be opened are appended to `problems`.
+    """
+
+    def closed(error: OSError) -> None:
+        where = Path(error.filename).relative_to(folder).as_posix()
+        problems.append(Problem(where, f"a folder that cannot be opened ({error.strerror})"))
+
+    found, entered = [], set()
+    for here, folders, names in os.walk(folder, onerror=closed, followlinks=True):
+        status = os.stat(here)
+        if (key := (status.st_dev, status.st_ino)) in entered:
+            folders.clear()
+            continue
+        entered.add(key)
+        found += [Path(here, name) for name in names if is_audio(name, here)]
+    return sorted(found)
+
+
+def split_folders(folder: Path, prefix: str = "") -> dict[str, Path]:
+    """Folders of splits in `folder` by split, in their order; usual names in any case are understood (SPLIT_NAMES).
+
+    Raises
+    ------
+    ValueError
+        If two folders are of the same split.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        name = path.name.lower()
+        split = SPLIT_NAMES.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if split in found:
+            raise ValueError(
+                f"{folder}: found {found[split].name}/ and {path.name}/, both of the {split} split, expected one. Join "
+                "them, or move one away."
+            )
+        if split:
+            found[split] = path
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def unused(folder: Path, used: Collection[str]) -> list[str]:
+    """Notes on what lies in `folder` beside the entries `used` and holds recordings."""
+    notes = []
+    for path in sorted(path for path in folder.iterdir() if path.name not in used and not path.name.startswith(".")):
+        count = len(audio_files(path, [])) if path.is_dir() else int(is_audio(path.name, folder))
+        if count:
+            notes.append(f"{path.name}{'/' * path.is_dir()} is not used: {count} recordings outside the layout.")
+    return notes
 
 
 def hold_out(groups: Sequence[str], strata: Sequence[int]) -> np.ndarray:

@@ -79,15 +79,16 @@ def _album(path: PurePosixPath) -> str:
 def _read_original(folder: Path, merge_synonyms: bool) -> Listing:
     path = folder / "annotations_final.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             header, *rows = [row for row in csv.reader(file, delimiter="\t") if row] or [[]]
         if len(header) < 3 or not rows or (header[0], header[-1]) != ("clip_id", "mp3_path"):
             raise ValueError(f"{len(rows)} lines below {str(header)[:100]}")
         if damaged := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:
             raise ValueError(f"line {damaged[0]} has {len(rows[damaged[0] - 2])} columns, not {len(header)}")
     except (csv.Error, ValueError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(
-            f"{path}: {error}; expected a table with the columns clip_id, tags …, mp3_path between tabs. Fetch the "
+            f"{path}: {reason}; expected a table with the columns clip_id, tags …, mp3_path between tabs. Fetch the "
             "file again."
         ) from error
     names, table = header[1:-1], np.array([row[1:-1] for row in rows]).reshape(len(rows), -1) == "1"  # (clips, tags)

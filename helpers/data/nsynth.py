@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout
+from helpers.data.listing import Item, Listing, Problem, WrongLayout, is_audio, split_folders, unused
 from helpers.tasks import NSYNTH_FAMILIES
 
 # The family itself may hold an underscore: synth_lead_synthetic_011-060-075
@@ -19,19 +19,22 @@ NOTE_NAME = re.compile(
 def read(folder: Path) -> Listing:
     """List `nsynth-{train,valid,test}` under `folder`, or `folder` itself as one split called "all".
 
-    Labels come from `examples.json`, or from the file names where there is none. A note whose file name and entry
-    name different families is listed as a problem, as is an entry without a recording.
+    Recordings may have any suffix that is read, in any case. Labels come from `examples.json`, or from the file names
+    where there is none. A note whose file name and entry name different families is listed as a problem, as is an entry
+    without a recording.
 
     Raises
     ------
     ValueError
         If no such folder and no note is there, or `examples.json` is not what NSynth publishes.
     """
-    present = [name for name in SPLITS if (folder / f"nsynth-{name}").is_dir()]
-    parts = {name: folder / f"nsynth-{name}" for name in present} or {"all": folder}
+    present = split_folders(folder, "nsynth-")
+    parts = present or {"all": folder}
     listing = Listing("NSynth", NSYNTH_FAMILIES, {}, may_share=frozenset({"valid", "test"}))
     for split, part in parts.items():
-        listing.splits[split] = _read_part(part, folder, listing.problems)
+        listing.splits[split] = _read_part(part, folder, listing)
+    if present:
+        listing.notes += unused(folder, {part.name for part in present.values()})
     if not any(listing.splits.values()) and (not present or not listing.problems):
         raise WrongLayout(
             folder, "nsynth-train/, nsynth-valid/, nsynth-test/ with audio/*.wav, or WAVs named like NSynth's notes"
@@ -43,12 +46,20 @@ def read(folder: Path) -> Listing:
     return listing
 
 
-def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
+def _read_part(part: Path, root: Path, listing: Listing) -> list[Item]:
     audio = part / "audio" if (part / "audio").is_dir() else part
-    files = {name.removesuffix(".wav") for name in os.listdir(audio) if name.endswith(".wav")}
+    problems, files = listing.problems, {}
+    for file in sorted(name for name in os.listdir(audio) if is_audio(name, audio)):
+        name = os.path.splitext(file)[0]
+        if name in files:
+            problems.append(Problem(f"{part.relative_to(root).as_posix()}/{file}", f"{files[name]} is there as well"))
+        files.setdefault(name, file)
+    listing.notes += unused(
+        audio, set(os.listdir(audio)) - {entry.name for entry in os.scandir(audio) if entry.is_dir()}
+    )
     entries = _read_entries(part / "examples.json") if (part / "examples.json").is_file() else None
     items = []
-    for name in sorted(files if entries is None else files | entries.keys()):
+    for name in sorted(files if entries is None else files.keys() | entries.keys()):
         shown = f"{part.relative_to(root).as_posix()}/{name}".removeprefix("./")
         match = NOTE_NAME.fullmatch(name)
         entry = (entries or {}).get(name, {})
@@ -56,7 +67,7 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
         if "instrument_family_str" in entry:
             families.add(str(entry["instrument_family_str"]))
         if name not in files:
-            problems.append(Problem(shown, "listed in examples.json, but its WAV is missing"))
+            problems.append(Problem(shown, "listed in examples.json, but its recording is missing"))
         elif entries is not None and name not in entries:
             problems.append(Problem(shown, "not listed in examples.json"))
         elif len(families) != 1 or not families <= set(NSYNTH_FAMILIES):
@@ -64,7 +75,7 @@ def _read_part(part: Path, root: Path, problems: list[Problem]) -> list[Item]:
             problems.append(Problem(shown, f"label outside the classes or contradictory: {reason}"))
         else:
             instrument = str(entry.get("instrument_str") or (match["instrument"] if match else name))
-            items.append(Item(shown, os.path.join(audio, f"{name}.wav"), tuple(families), instrument))
+            items.append(Item(shown, os.path.join(audio, files[name]), tuple(families), instrument))
     return items
 
 

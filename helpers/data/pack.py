@@ -91,12 +91,13 @@ def read_item(item: Item, task: Task) -> tuple[np.ndarray, str, str]:
     audio.BadAudio
         If the recording cannot be used.
     """
-    wave, rate = audio.decode(item.file, task.rate, item.row)
+    slack = task.clip_samples // 100  # coded audio is never exact to the sample
+    wave, rate = audio.decode(item.file, task.rate, item.row, task.clip_samples + 2 * slack)
     done = [f"resampled from {rate} Hz"] * (rate != task.rate)
-    if abs(len(wave) - task.clip_samples) > 0.01 * task.clip_samples:  # coded audio is never exact to the sample
+    if abs(len(wave) - task.clip_samples) > slack:
         done.append("padded with silence" if len(wave) < task.clip_samples else "cut at the end")
     wave = audio.fit_length(wave, task.clip_samples)
-    if audio.peak_of(wave) < audio.SILENCE_PEAK:
+    if audio.is_silent(wave):
         raise audio.BadAudio(f"silent in its first {task.clip_samples / task.rate:g} s")
     samples = np.rint(wave * FULL_SCALE).astype(np.int16)
     return samples, *digest_rows([samples]), ", ".join(done)
