@@ -1,7 +1,7 @@
 """Install what the bundle needs into the Python that runs this script. Uses the standard library alone.
 
 An installed torch that is new enough is kept, with whatever CUDA it was built for. With --missing (in Colab) everything
-installed is kept, except what the stored SVM was written with.
+installed is kept.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 OLDEST_TORCH = (2, 6)  # what the networks and their training were written for
-WRITTEN_WITH = ("scikit-learn", "skops")  # a stored SVM is read by the versions that wrote it
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,7 +26,7 @@ def to_install(wanted: list[str], installed: dict[str, str], missing_only: bool 
     kept = {"torch", "torchaudio"} if tuple(int(part) for part in torch) >= OLDEST_TORCH else set()
     names = {line: line.split("==")[0] for line in wanted}
     if missing_only:
-        kept |= set(names.values()) - set(WRITTEN_WITH) - {"torch", "torchaudio"}
+        kept |= set(names.values()) - {"torch", "torchaudio"}
     return [line for line in wanted if names[line] not in kept or names[line] not in installed]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import time
 import warnings
 import zipfile
@@ -34,9 +33,9 @@ def probabilities(model, waves: Iterable[np.ndarray], task: Task, batch: int = B
 
     Parameters
     ----------
-    model : nn.Module or sklearn estimator
+    model : nn.Module or models.KernelMachine
         From `weights.load`. A network sees windows of `task.window_samples` and its predictions are averaged; an
-        estimator sees pooled features of all windows together.
+        SVM sees pooled features of all windows together.
     waves : iterable of ndarray, each (samples,) float32
         Amplitude in [-1, 1], at `task.rate`.
     task : Task
@@ -128,8 +127,6 @@ def _predict(model, held: list[tuple], task: Task) -> list[tuple]:
         else:
             whole = audio.split_windows(waves, task.window_samples).reshape(len(waves), -1)
             values = torch.from_numpy(np.float32(model.decision_function(features.pooled(whole, task))))
-            if values.ndim == 1:  # two classes: one margin
-                values = torch.stack([-values, values], dim=1)
             values = models.to_probabilities(values, task.multi_label)
         found |= zip(rows, values.numpy(), strict=True)
     return [(name, found[row]) for row, (name, _) in enumerate(held)]
@@ -174,11 +171,8 @@ def cost(model, task: Task, seconds: float = 1.0) -> dict[str, float]:
             models.window_logits(model.eval(), waves[:1], task)
         work = counter.get_total_flops() / 2  # one multiply-add is two operations
     else:
-        steps = [*model[:-1], *getattr(model[-1], "estimators_", [model[-1]])]
-        points = [getattr(step, "components_", getattr(step, "support_", ())) for step in steps]
-        # Every new clip is compared with so many others
-        learned = work = sum(map(len, points)) * features.pooled(waves[:1], task).shape[1]
-        size = len(pickle.dumps(model))  # written only to be counted
+        learned = work = model.points.size  # every new clip is compared with so many others
+        size = sum(array.nbytes for array in model.arrays.values())
     took: list[float] = []
     while len(took) < 2 or sum(took) < seconds:
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -49,6 +50,43 @@ class SampleCNN(nn.Module):
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
         hidden = self.blocks(self.level(wave)[:, None, None])  # (batch, 4 * width, 1, 1)
         return self.head(hidden.flatten(1))  # (batch, classes)
+
+
+@dataclass(frozen=True)
+class KernelMachine:
+    """A fitted SVM as plain arrays: standardised features against stored points, summed up for each class.
+
+    Every version of every library can read it, and nothing in it is code. `svm.as_arrays` makes one.
+    """
+
+    mean: np.ndarray  # (features,)
+    scale: np.ndarray  # (features,), the deviations
+    points: np.ndarray  # (points, features), standardised: support vectors, or those of the approximated kernel
+    weights: np.ndarray  # (points, classes)
+    bias: np.ndarray  # (classes,)
+    gamma: np.ndarray  # (), of the kernel exp(-gamma d²)
+
+    def __post_init__(self):
+        shapes = {name: value.shape for name, value in self.arrays.items()}
+        (points, classes), features = self.weights.shape, self.mean.shape
+        wanted = {"mean": features, "scale": features, "points": (points, *features), "weights": (points, classes),
+                  "bias": (classes,), "gamma": ()}  # fmt: skip
+        if shapes != wanted or len(features) != 1:
+            raise ValueError(f"arrays of the shapes {shapes}")
+        if any(value.dtype != np.float32 or not np.isfinite(value).all() for value in self.arrays.values()):
+            raise ValueError("arrays that are not float32 or not finite")
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name."""
+        return vars(self)
+
+    def decision_function(self, described: np.ndarray) -> np.ndarray:
+        """Decision values, (clips, classes), of pooled features, (clips, features)."""
+        found = (described.astype(np.float64) - self.mean) / self.scale
+        points = self.points.astype(np.float64)
+        distances = (found**2).sum(axis=1)[:, None] + (points**2).sum(axis=1) - 2 * found @ points.T
+        return np.exp(-self.gamma * distances) @ self.weights + self.bias
 
 
 # (length, stride) in samples, and the macro ROC-AUC on raw audio that Dieleman & Schrauwen 2014, table 1, give for it

@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 
 from helpers import features, metrics
 from helpers.data.pack import Pack
+from helpers.models import KernelMachine
 from helpers.tasks import Task
 
 EXACT_UP_TO = 20_000  # training clips; time and memory of the exact kernel grow with their square
@@ -21,6 +22,7 @@ COMPONENTS = 1_000  # training clips that stand in for all of them in the approx
 STEPS = 5_000_000  # of gradient descent on it, whatever the number of clips
 LESSON_CLIPS = 3_000  # at most so many for training and as many for testing in `leak_lesson`
 BATCH = 64  # clips described at a time
+NEVER = 100.0  # decision value, below zero, of a class without a training clip
 
 
 class Table(NamedTuple):
@@ -65,6 +67,39 @@ def make(cost: float, gamma: float, clips: int, seed: int = 0) -> Pipeline:
         tol=None, random_state=seed,
     )  # fmt: skip
     return make_pipeline(StandardScaler(), kernel, OneVsRestClassifier(linear))
+
+
+def as_arrays(model: Pipeline, classes: int) -> KernelMachine:
+    """A fitted `make` as plain arrays, to be stored; a class of `classes` without a training clip comes last."""
+    scaler, *between, against = model.named_steps.values()
+    known = against.classes_
+    columns = [*known] if len(known) > 2 or against.multilabel_ else [known[1]]
+    weights, bias = np.zeros((0, classes)), np.full(classes, -NEVER)
+    if between:  # approximated: a linear machine on the kernel's values at a few points
+        (kernel,) = between
+        points, gamma = kernel.components_, kernel.gamma
+        weights = np.zeros((len(points), classes))
+        for column, one in zip(columns, against.estimators_, strict=True):
+            constant = not hasattr(one, "coef_")
+            bias[column] = one.y_[0] if constant else one.intercept_[0]
+            weights[:, column] = 0 if constant else kernel.normalization_.T @ one.coef_[0]
+    else:
+        machines = {column: one for column, one in zip(columns, against.estimators_, strict=True)}
+        held = [one for one in machines.values() if hasattr(one, "support_")]
+        rows = np.unique(np.concatenate([one.support_ for one in held]))
+        weights, points = np.zeros((len(rows), classes)), np.zeros((len(rows), scaler.n_features_in_))
+        gamma = held[0].gamma
+        for column, one in machines.items():
+            if one in held:
+                places = np.searchsorted(rows, one.support_)
+                points[places], bias[column] = one.support_vectors_, one.intercept_[0]
+                weights[places, column] = one.dual_coef_[0]
+            else:  # all training clips have the tag, or none
+                bias[column] = one.y_[0]
+    if len(columns) == 1:  # two classes: one margin, for the second
+        weights[:, known[0]], bias[known[0]] = -weights[:, columns[0]], -bias[columns[0]]
+    found = scaler.mean_, scaler.scale_, points, weights, bias, np.array(gamma)
+    return KernelMachine(*(np.array(array, dtype=np.float32, order="C") for array in found))
 
 
 def decisions(model: Pipeline, described: np.ndarray, classes: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Store models and get them back unchanged. Every file is checked against its digest; nothing is ever unpickled.
 
-A model is three files: NAME.pt (a CPU state dict; NAME.skops for an SVM), NAME.json, and NAME.md, its card.
+A model is three files: NAME.pt (a CPU state dict; of an SVM NAME.npz, plain arrays), NAME.json, and NAME.md, its card.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ import hashlib
 import json
 import os
 import platform
-import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from helpers import models
+from helpers import features, models
 from helpers.files import replacing
 from helpers.tasks import Task
 
-# What a stored SVM may consist of beside what skops trusts by itself
-TRUSTED = ("numpy.dtype", "sklearn.multiclass._ConstantPredictor", "sklearn.preprocessing._label.LabelBinarizer")
 NEEDED = {"file": str, "sha256": str, "task": str, "classes": list, "data": str}  # in every description
 MEND = "Get the file again (git checkout, or the release), or train with MODE='train'."
 
@@ -36,11 +34,11 @@ def save(folder: Path, name: str, model, info: dict) -> None:
         `weights/<task>-<data>`; made when missing.
     name : str
         Such as "mel_cnn".
-    model : nn.Module or sklearn estimator
+    model : nn.Module or models.KernelMachine
     info : dict
         JSON: at least "task", "classes" (logit order) and "data", and "config" for a network.
     """
-    suffix = ".pt" if isinstance(model, nn.Module) else ".skops"
+    suffix = ".pt" if isinstance(model, nn.Module) else ".npz"
     with (  # each takes its place when all are complete
         replacing(folder / f"{name}.md") as described,
         replacing(folder / f"{name}.json") as beside,
@@ -51,9 +49,8 @@ def save(folder: Path, name: str, model, info: dict) -> None:
             with temporary.open("wb") as file:  # given a name, torch would write it into the archive
                 torch.save(state, file)
         else:
-            from skops import io  # only who trains or uses an SVM needs it
-
-            io.dump(model, temporary, compression=zipfile.ZIP_LZMA)  # an SVM repeats its support vectors
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **model.arrays)
         stored = {"schema": 1, "file": name + suffix, "sha256": file_digest(temporary)}
         info = stored | {"bytes": temporary.stat().st_size} | info
         beside.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
@@ -84,26 +81,25 @@ def load(folder: Path, name: str, task: Task, classes: Sequence[str] | None = No
     if (found := file_digest(path)) != info["sha256"]:
         raise ValueError(f"{path}: digest {found[:12]}…, expected {info['sha256'][:12]}…. {MEND}")
     try:
-        if path.suffix == ".skops":
-            return _load_skops(path), info
+        if path.suffix == ".npz":
+            return _load_arrays(path, info, task), info
         if info["config"]["classes"] != len(info["classes"]):
             raise ValueError(f"{len(info['classes'])} classes for a network of {info['config']['classes']}")
         model = models.build(info["config"])
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except ModuleNotFoundError:
-        raise  # skops is not installed
     except Exception as error:  # whatever a stranger's file raises, it is not our weights
         reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise ValueError(f"{path}: refused ({reason}), expected what {name}.json describes. {MEND}") from error
     return model.eval(), info
 
 
-def _load_skops(path: Path):
-    from skops import io
-
-    if unknown := [kind for kind in io.get_untrusted_types(file=path) if kind not in TRUSTED]:
-        raise ValueError(f"it asks for {', '.join(unknown)}")
-    return io.load(path, trusted=list(TRUSTED))
+def _load_arrays(path: Path, info: dict, task: Task) -> models.KernelMachine:
+    with np.load(path, allow_pickle=False) as stored:
+        machine = models.KernelMachine(**stored)
+    wanted = features.pooled(np.zeros((1, task.window_samples), np.float32), task).shape[1], len(info["classes"])
+    if (found := (len(machine.mean), len(machine.bias))) != wanted:
+        raise ValueError(f"(features, classes) {found}, expected {wanted}")
+    return machine
 
 
 def read_info(folder: Path, name: str) -> dict:
@@ -120,7 +116,7 @@ def read_info(folder: Path, name: str) -> dict:
             raise ValueError("names classes that are no text")
         if info["file"].endswith(".pt") and not isinstance(info.get("config"), dict):
             raise ValueError("lacks config")
-        if Path(info["file"]).name != info["file"] or Path(info["file"]).suffix not in (".pt", ".skops"):
+        if Path(info["file"]).name != info["file"] or Path(info["file"]).suffix not in (".pt", ".npz"):
             raise ValueError(f"names the file {info['file']!r}")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a description of weights ({error}). {MEND}") from error

@@ -100,7 +100,7 @@ def test_a_notebook_that_takes_too_long_is_ended(toy, tmp_path):
     assert "took longer than 0.01 minutes" in outcome.error
 
 
-WANTED = ["torch==2.13.0", "torchaudio==2.11.0", "numpy==2.4.6", "skops==0.16.0", "papermill==2.7.0"]
+WANTED = ["torch==2.13.0", "torchaudio==2.11.0", "numpy==2.4.6", "papermill==2.7.0"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ WANTED = ["torch==2.13.0", "torchaudio==2.11.0", "numpy==2.4.6", "skops==0.16.0"
         ({"torch": "2.8.0+cu126", "torchaudio": "2.8.0"}, False, WANTED[2:]),
         ({"torch": "2.13.0"}, False, WANTED[1:]),
         ({"torch": "2.5.1", "torchaudio": "2.5.1"}, False, WANTED),
-        ({"torch": "2.8.0", "torchaudio": "2.8.0", "numpy": "2.0.2", "skops": "0.11"}, True, WANTED[3:]),
+        ({"torch": "2.8.0", "torchaudio": "2.8.0", "numpy": "2.0.2"}, True, WANTED[3:]),
         ({"torch": "2.5.1", "numpy": "2.0.2"}, True, [WANTED[0], WANTED[1], *WANTED[3:]]),
     ],
 )

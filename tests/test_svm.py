@@ -1,5 +1,6 @@
 """The SVM baseline: exact and approximated, two classes to fifty tags, stored and loaded, and the leak lesson."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -106,14 +107,44 @@ def test_a_stored_svm_predicts_the_same_waveforms_the_same(task, exact, load_toy
     train = svm.describe(data.train, data.task)
     model = svm.make(10, 1e-3, len(data.train)).fit(train.features, train.targets)
     info = {"task": task, "classes": data.classes, "data": "toy", "data_digest": "ab", "seed": 0, "scores": {}}
-    weights.save(tmp_path, "svm", model, info)
+    machine = svm.as_arrays(model, len(data.classes))
+    weights.save(tmp_path, "svm", machine, info)
     found, _ = weights.load(tmp_path, "svm", data.task, data.classes)
     few = data.test.select(np.arange(4))
-    before, after = (inference.predict_pack(one, few, data.task) for one in (model, found))
+    before, after = (inference.predict_pack(one, few, data.task) for one in (machine, found))
     np.testing.assert_array_equal(before, after)
     described = svm.describe(few, data.task).features
-    order = svm.decisions(found, described, len(data.classes)).argsort(axis=1)
+    wanted = svm.decisions(model, described, len(data.classes))
+    np.testing.assert_allclose(found.decision_function(described), wanted, atol=1e-4)
+    order = wanted.argsort(axis=1)
     np.testing.assert_array_equal(np.take_along_axis(after, order, axis=1), np.sort(after, axis=1))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("kind", ["two classes", "a class is missing", "tags", "a tag that all have"])
+def test_arrays_decide_as_the_fitted_machine(kind, exact, request):
+    if not exact:
+        request.getfixturevalue("approximated")
+    train, test = table(90), table(30, seed=1)
+    keep, targets, classes = slice(None), train.targets, 3
+    if kind == "two classes":
+        keep, classes = targets != 2, 2
+    elif kind == "a class is missing":
+        targets, classes = targets + (targets > 0), 4
+    elif "tag" in kind:
+        targets = np.eye(3)[targets]
+        targets[:, 1] = 1 if "all" in kind else targets[:, 1]
+    model = svm.make(**SETTINGS, clips=len(train.features[keep]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the tag that all have
+        model.fit(train.features[keep], targets[keep])
+    found = svm.as_arrays(model, classes).decision_function(test.features)
+    wanted = svm.decisions(model, test.features, classes)
+    present = [place for place in range(classes) if not (kind == "a class is missing" and place == 1)]
+    np.testing.assert_allclose(found[:, present], wanted[:, present], atol=1e-4)
+    assert (found[:, present] > found.min() - 1).all()
+    if len(present) < classes:
+        assert (found[:, 1] < found[:, present].min()).all()
 
 
 def test_clips_are_described_in_order_and_in_part_on_request(load_toy, monkeypatch):

@@ -64,15 +64,7 @@ def weights_load(sub: Submission) -> Answer:
             problems.append(f"{name}: not loaded, see above")
             continue
         try:
-            if name.endswith(".skops"):
-                from skops import io
-
-                from helpers.weights import TRUSTED
-
-                if asked := [kind for kind in io.get_untrusted_types(file=path) if kind not in TRUSTED]:
-                    raise ValueError(f"asks for {some(asked)}")
-                io.load(path, trusted=list(TRUSTED))
-            elif name.endswith((".pt", ".pth", ".ckpt", ".bin")):
+            if name.endswith((".pt", ".pth", ".ckpt", ".bin")):
                 _load(path)
             else:
                 unknown.append(name)

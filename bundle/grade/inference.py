@@ -122,7 +122,7 @@ def weights_in(root: Path) -> dict[str, tuple[Path, str]]:
     """Descriptions of handed-in weights by model name: path, digest of the weights file beside it."""
     found = {}
     for path in sorted(root.glob("weights/*/*.json")):
-        beside = [path.with_suffix(end) for end in (".pt", ".skops") if path.with_suffix(end).is_file()]
+        beside = [path.with_suffix(end) for end in (".pt", ".npz") if path.with_suffix(end).is_file()]
         if beside and stat.S_ISREG(beside[0].lstat().st_mode):
             found.setdefault(path.stem, (path, hashlib.sha256(beside[0].read_bytes()).hexdigest()))
     return found

@@ -91,7 +91,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "ucd": (
         Rule("PyTorch or TensorFlow", "UCD, 1.1", asked.uses(TORCH + "|" + FOREIGN)),
         Rule("Scripts or notebooks", "UCD, 4.1", asked.has(r".*\.(py|ipynb)", 9_999)),
-        Rule("Weights of the trained models", "UCD, 4.1", asked.has(r".*\.(pt|pth|h5|hdf5|keras|skops)", 9_999)),
+        Rule("Weights of the trained models", "UCD, 4.1", asked.has(r".*\.(pt|pth|h5|hdf5|keras|skops|npz)", 9_999)),
         Ban("requirements.txt with versions", "UCD, 4.1", checks.requirements_pinned),
         Rule("A short README", "UCD, 4.1", asked.has(r"readme(\.\w+)?")),
         Ban("Paper of 4 to 6 pages without references", "UCD, 1.2", asked.pages(4, 6, without_references=True)),

@@ -89,7 +89,7 @@ def write_sources(book: Path, run: Path, audio: bool) -> bool:
         (book / name).parent.mkdir(parents=True, exist_ok=True)
         text = notebook_text(path, {str(run): run.name, str(ROOT): "."}, audio)
         (book / name).write_text(text, encoding="utf-8")
-    shutil.copytree(ROOT / "weights", book / "cards", ignore=shutil.ignore_patterns("*.pt", "*.skops", "*.json"))
+    shutil.copytree(ROOT / "weights", book / "cards", ignore=shutil.ignore_patterns("*.pt", "*.npz", "*.json"))
     reports = [path for path in sorted(ROOT.glob("report/*/*.pdf")) if path.stem == path.parent.name]
     (book / "reports").mkdir()
     for path in reports:
