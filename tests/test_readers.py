@@ -2,8 +2,6 @@
 
 import json
 import os
-import pickle
-import re
 from collections import Counter
 
 import numpy as np
@@ -13,6 +11,7 @@ import soundfile
 
 from helpers import data
 from helpers.data import magnatagatune, nsynth
+from helpers.data.frames import read_columns
 from helpers.data.listing import Problem, audio_files, by_reason
 from helpers.tasks import NSYNTH_FAMILIES, TAGS, TASKS
 
@@ -272,51 +271,11 @@ def test_bristol_files_outside_and_odd_labels_are_listed(tmp_path):
     assert items(listing) == {"d/a-b-1.npy": ("test", ("drum",), "a-b")}
 
 
-def test_a_frame_of_the_installed_pandas_is_read_whatever_its_protocol(tmp_path):
-    rows = {"file_path": ["a/b.npy", "c/d.npy"], "label": [one_hot("drum"), one_hot()], "part": ["c", "d"]}
-    for index, protocol in ((None, 3), ([7, 3], 4), (None, 5)):
-        frame = pd.DataFrame(rows, index=index)
-        frame.to_pickle(tmp_path / "x.pkl", protocol=protocol)
-        pd.testing.assert_frame_equal(magnatagatune.load_labels(tmp_path / "x.pkl"), frame)
-
-
-def call(module, name, argument):
-    """A pickle, protocol 4, that calls `module.name(argument)` when it is opened without care."""
-    text = [b"\x8c" + bytes([len(word)]) + word for word in (part.encode() for part in (module, name, argument))]
-    return b"\x80\x04" + text[0] + text[1] + b"\x93" + text[2] + b"\x85R."
-
-
-CODE = "__import__('pathlib').Path('ran').touch()"
-CALLS = [("os", "system", "touch ran"), ("posix", "system", "touch ran"), ("builtins", "eval", CODE)]
-CALLS += [("pandas", "io.common.os.system", "touch ran"), ("pandas.io.common", "os.system", "touch ran")]
-CALLS += [("pandas", "eval", "1+1"), ("pandas.core.frame", "DataFrame.eval", CODE), ("pandas", "read_pickle", "x.pkl")]
-
-
-@pytest.mark.parametrize("asked", CALLS, ids=lambda asked: ".".join(asked[:2]))
-def test_a_label_pickle_that_carries_code_is_refused_and_does_not_run(tmp_path, monkeypatch, asked):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations/train_labels.pkl").write_bytes(call(*asked))
-    with pytest.raises(ValueError, match=re.escape(f"_labels.pkl: refused (it asks for {asked[0]}.{asked[1]})")):
-        data.read(TASKS["magnatagatune"], tmp_path)
-    assert not (tmp_path / "ran").exists()
-    if asked[1].endswith("system"):  # opened without care, it does run
-        pickle.loads(call(*asked))
-        assert (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps({"a": 1}), pickle.dumps(pd.DataFrame({"a": [1]}))])
-def test_a_label_file_that_is_no_frame_with_the_columns_is_refused(tmp_path, content):
-    (tmp_path / "x.pkl").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x.pkl: refused .*expected a pandas frame with file_path, label"):
-        magnatagatune.load_labels(tmp_path / "x.pkl")
-
-
 def test_the_real_label_file_has_50_tags_for_4392_clips_of_parts_d_to_f(real):
     listing = data.read(TASKS["magnatagatune"], real / "magnatagatune" / "bristol")
     assert (list(listing.splits), len(listing.splits["test"]), listing.problems) == (["test"], 4392, [])
     used = Counter(tag for item in listing.splits["test"] for tag in item.labels)
     assert (real / "magnatagatune/bristol/columns.txt").read_text().split("\n")[:50] == list(TAGS)
-    frame = magnatagatune.load_labels(real / "magnatagatune/bristol/annotations/val_labels.pkl")
+    frame = read_columns(real / "magnatagatune/bristol/annotations/val_labels.pkl", magnatagatune.COLUMNS)
     assert Counter(frame["part"]).keys() == set("def")
     assert used == dict(zip(TAGS, np.stack(frame["label"]).sum(axis=0), strict=True))

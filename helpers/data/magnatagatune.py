@@ -6,17 +6,18 @@ The published parts keep albums together, not artists; the reader says how many 
 from __future__ import annotations
 
 import csv
-import pickle
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from helpers.data.frames import read_columns
 from helpers.data.listing import Item, Listing, Problem, WrongLayout
 from helpers.tasks import TAGS
 
 PARTS = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}
 TOP_TAGS = 50
+COLUMNS = ("file_path", "label", "part")  # of Bristol's label files
 # What annotators wrote for the same thing; the first word of a row stands for all of it.
 SYNONYMS = (
     ("beat", "beats"), ("chant", "chanting"), ("choir", "choral"), ("classical", "clasical", "classic"),
@@ -30,18 +31,6 @@ SYNONYMS = (
      "instrumental"), ("opera", "operatic"), ("orchestra", "orchestral"), ("quiet", "silence"), ("singer", "singing"),
     ("space", "spacey"), ("string", "strings"), ("synth", "synthesizer"), ("violin", "violins"),
     ("vocal", "vocals", "voice", "voices"), ("strange", "weird"),
-)  # fmt: skip
-# What a pickled frame of any version of pandas may ask for; builders of values, none of which calls anything
-BUILDERS = (
-    "builtins.slice", "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
-    "numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer", "pandas.DataFrame", "pandas.Index",
-    "pandas.RangeIndex", "pandas.StringDtype", "pandas.arrays.StringArray", "pandas.core.arrays.string_.StringArray",
-    "pandas.core.arrays.string_.StringDtype", "pandas.core.frame.DataFrame", "pandas.core.indexes.base.Index",
-    "pandas.core.indexes.base._new_Index", "pandas.core.indexes.numeric.Int64Index",
-    "pandas.core.indexes.range.RangeIndex", "pandas.core.internals.blocks.new_block",
-    "pandas.core.internals.managers.BlockManager", "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked",
-    "pandas._libs.internals._unpickle_block",
 )  # fmt: skip
 
 
@@ -113,40 +102,6 @@ def _read_original(folder: Path, merge_synonyms: bool) -> Listing:
     return Listing("MagnaTagATune, original", classes, splits, problems)
 
 
-def load_labels(path: Path):
-    """The frame (`file_path`, `label`, `part`) of a label file of the Bristol coursework, a pickle of pandas.
-
-    No code from it is run: ValueError if it asks for anything but BUILDERS, is damaged or holds something else.
-    """
-    from pandas.compat import pickle_compat
-
-    class Restricted(pickle_compat.Unpickler):
-        def find_class(self, module: str, name: str):
-            if f"{module}.{name}" not in BUILDERS:
-                raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-            return super().find_class(module, name)
-
-    try:
-        with path.open("rb") as file:
-            frame = Restricted(file).load()
-        if getattr(frame, "columns", None) is None or sorted(frame.columns) != ["file_path", "label", "part"]:
-            raise ValueError(f"it holds {type(frame).__name__} {list(getattr(frame, 'columns', ()))}")
-    except Exception as error:  # a damaged pickle may raise anything; none of it may pass for data
-        raise ValueError(
-            f"{path}: refused ({error}), expected a pandas frame with file_path, label and part. "
-            "Fetch the coursework's label file again."
-        ) from error
-    return frame[["file_path", "label", "part"]]
-
-
-def _numbers(label) -> np.ndarray:
-    """A label as numbers; empty where it is something else."""
-    try:
-        return np.asarray(label, dtype=float)
-    except (TypeError, ValueError):
-        return np.empty(0)
-
-
 def _read_bristol(folder: Path) -> Listing:
     listing = Listing("MagnaTagATune, Bristol", TAGS, {})
     for stem, split in (("train", "train"), ("val", "test")):
@@ -154,12 +109,12 @@ def _read_bristol(folder: Path) -> Listing:
         if not path.is_file():
             continue
         listing.splits[split] = []
-        for file_path, label, part in load_labels(path).itertuples(index=False):
-            where, values = PurePosixPath(str(file_path)), _numbers(label)
+        for file_path, label, part in zip(*read_columns(path, COLUMNS).values(), strict=True):
+            where, values = PurePosixPath(str(file_path)), np.asarray(label)
             if ".." in where.parts or where.is_absolute():
                 listing.problems.append(Problem(str(file_path), "file_path outside the folder samples"))
                 continue
-            if values.shape != (len(TAGS),):
+            if values.shape != (len(TAGS),) or values.dtype.kind not in "fiub":
                 listing.problems.append(Problem(str(file_path), f"its label is not {len(TAGS)} numbers"))
                 continue
             tags = tuple(TAGS[index] for index in np.flatnonzero(values > 0.5))
