@@ -1,14 +1,18 @@
-# make run: install, render the demo data, execute all notebooks. make test: install and run all tests. make bench: speed.
+# make run: install, render the demo data, execute all notebooks. make test: the tests; make slow: those that take long.
+# make bench: speed.
 PYTHON ?= python3.11
 VENV := .venv
 
-.PHONY: run test bench clean
+.PHONY: run test slow bench clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m bundle run
 
 test: $(VENV)/installed-tests
 	$(VENV)/bin/python -m pytest -n auto
+
+slow: $(VENV)/installed-tests
+	$(VENV)/bin/python -m pytest -n auto -m slow
 
 bench: $(VENV)/installed-tests
 	$(VENV)/bin/python -m benchmarks

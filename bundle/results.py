@@ -393,11 +393,11 @@ def with_table(readme: str, markdown: str) -> str:
     return f"{before}{BEGIN}\n\n{markdown}\n\n{END}{rest.split(END)[1]}"
 
 
-def update_readme(bundle: Path = ROOT) -> None:
-    """Write the table into README.md, and the studies' into report/results/README.md."""
-    path, results = bundle / "README.md", read(bundle / "report" / "results")
+def update_readme(root: Path = ROOT, readme: Path = ROOT / "README.md") -> None:
+    """Write README.md with its table, and the studies' page, into `root`, by the results in its report/results."""
+    results = read(root / "report" / "results")
     texts = {
-        path: with_table(path.read_text(encoding="utf-8"), readme_table(results)),
+        root / "README.md": with_table(readme.read_text(encoding="utf-8"), readme_table(results)),
         results.folder / "README.md": studies_page(results),
     }
     for path, text in texts.items():

@@ -10,13 +10,15 @@ import importlib
 import json
 import multiprocessing
 import os
+import platform
+import re
 import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from secrets import token_hex
 
 from tqdm.auto import tqdm
 
@@ -57,7 +59,7 @@ def ensure(task: str, folder: Path, scale: float | None = None, seed: int = 0) -
     """
     target, record = folder / task, folder / f"{task}.json"
     if target.is_dir() and record.is_file():
-        found = json.loads(record.read_text())
+        found = json.loads(record.read_text(encoding="utf-8"))
         if found["seed"] == seed and scale in (None, found["scale"]):
             return target
     scale = 1.0 if scale is None else scale
@@ -65,7 +67,8 @@ def ensure(task: str, folder: Path, scale: float | None = None, seed: int = 0) -
         raise ValueError(f"scale: found {scale}, expected a positive number of at most 1000.")
     renderer = importlib.import_module(f"demo.{RENDERERS[task]}")
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{task}-", dir=folder))
+    fresh = folder / f".{task}.{re.sub('[^A-Za-z0-9]+', '-', platform.node())}-{os.getpid()}-{token_hex(4)}"
+    fresh.mkdir()
     try:
         with tqdm(total=len(renderer.plan(scale, seed)), desc=f"render {task}", unit="file", disable=None) as progress:
             renderer.render(fresh, scale, seed, lambda finished: progress.update(finished - progress.n))
@@ -83,7 +86,7 @@ def ensure(task: str, folder: Path, scale: float | None = None, seed: int = 0) -
             if not target.is_dir():
                 raise
         temporary = record.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"seed": seed, "scale": scale, "sha256": digest}) + "\n")
+        temporary.write_text(json.dumps({"seed": seed, "scale": scale, "sha256": digest}) + "\n", encoding="utf-8")
         os.replace(temporary, record)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

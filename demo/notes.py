@@ -119,7 +119,9 @@ def render(folder: Path, scale: float = 1.0, seed: int = 0, progress: Callable[[
     for split in NOTES_PER_INSTRUMENT:
         (folder / f"nsynth-{split}" / "audio").mkdir(parents=True)
         rows = {note.name: _example(i, note, seed) for i, note in enumerate(notes) if note.split == split}
-        (folder / f"nsynth-{split}" / "examples.json").write_text(json.dumps(rows, indent=1) + "\n", newline="\n")
+        (folder / f"nsynth-{split}" / "examples.json").write_text(
+            json.dumps(rows, indent=1) + "\n", encoding="utf-8", newline="\n"
+        )
     in_processes(functools.partial(_write_note, folder, seed), notes, 24, progress)
 
 

@@ -13,8 +13,14 @@ import torch
 
 from helpers import data, inference, metrics, models, training, tuning, weights
 from helpers.data.listing import unreadable
-from helpers.files import replacing
+from helpers.files import finish, together
 from helpers.tasks import Task, get_task
+
+NUMBERS = {  # parameters of notebooks that are whole numbers, and what makes sense
+    "SEED": (0, 2**32 - 1), "EPOCHS": (1, 100_000), "TRIALS": (0, 100_000), "LENGTH": (1, 100_000),
+    "STRIDE": (1, 100_000),
+}  # fmt: skip
+TRUTHS = ("LOG",)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class Experiment:
         print(f"{name}: weights trained on {info['data']} (seed {info['seed']}, digest {info['sha256'][:12]})")
         if info["data"] != self.data.name:
             print(f"  There are none trained on '{self.data.name}'; these come from other data: '{info['data']}'.")
+        elif info.get("data_digest", self.data.digest) != self.data.digest:
+            print(f"  They were trained on other data of the same name (digest {info['data_digest'][:12]}).")
         return model, info
 
     def train_or_load(self, base: str, config: dict, settings: training.Settings) -> tuple[torch.nn.Module, dict]:
@@ -129,6 +137,7 @@ class Experiment:
             minutes=fit.seconds / 60,
             precision=fit.precision,
         )
+        training.forget(log)
         return model.eval(), info
 
     def tuned(self, kind: str, config: dict, settings: training.Settings) -> tuple[dict, training.Settings, dict]:
@@ -222,7 +231,7 @@ class Experiment:
         if self.parameters["CLASSES"] or not path.is_file():
             print(f"There is no study '{name}' here; python -m bundle sweep {name} --help says how one is made.")
             return None
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def finish(
         self,
@@ -239,11 +248,6 @@ class Experiment:
         """
         folder = self.out / "results"
         folder.mkdir(parents=True, exist_ok=True)
-        if predictions:
-            test = self.data.test
-            arrays = {"names": test.names, "groups": test.groups, "targets": test.targets} | predictions
-            with replacing(folder / f"{self.notebook}.npz") as temporary:
-                np.savez_compressed(temporary, **arrays)
         results = {
             "schema": 1,
             "notebook": self.notebook,
@@ -260,10 +264,29 @@ class Experiment:
             "unreadable": unreadable(self.data.problems),
             "notes": self.data.notes,
         } | more
-        path = folder / f"{self.notebook}.json"
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(results, indent=1, default=float) + "\n")
-        return path
+        test = self.data.test
+        with together(folder) as staged:
+            if predictions:
+                arrays = {"names": test.names, "groups": test.groups, "targets": test.targets} | predictions
+                np.savez_compressed(staged / f"{self.notebook}.npz", **arrays)
+            path = staged / f"{self.notebook}.json"
+            path.write_text(json.dumps(results, indent=1, default=float) + "\n", encoding="utf-8")
+        return folder / path.name
+
+
+def refuse_senseless(parameters: dict) -> None:
+    """Raise a ValueError for a parameter of a notebook that is of another type or beyond what makes sense."""
+    for name, value in parameters.items():
+        if name in NUMBERS:
+            low, high = NUMBERS[name]
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(f"{name}: found {value!r}, expected a whole number from {low} to {high:,}.")
+        elif name in TRUTHS and type(value) is not bool:
+            raise ValueError(f"{name}: found {value!r}, expected True or False.")
+        elif name not in TRUTHS and not isinstance(value, str):
+            raise ValueError(f"{name}: found {value!r}, expected a text.")
+    if parameters["MODE"] not in ("infer", "train"):
+        raise ValueError(f"MODE: found {parameters['MODE']!r}, expected 'infer' (load weights) or 'train'.")
 
 
 def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
@@ -277,12 +300,9 @@ def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
         If a parameter or the data are not what is expected.
     """
     started = time.perf_counter()
+    finish(bundle)
+    refuse_senseless(parameters)
     task = get_task(parameters["TASK"])
-    if parameters["MODE"] not in ("infer", "train"):
-        raise ValueError(f"MODE: found {parameters['MODE']!r}, expected 'infer' (load weights) or 'train'.")
-    for name, least in (("EPOCHS", 1), ("TRIALS", 0), ("SEED", 0)):
-        if parameters.get(name, least) < least:
-            raise ValueError(f"{name}: found {parameters[name]}, expected at least {least}.")
     versions = weights.environment()
     print(", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "numpy", "threads", "gpu")))
     out = Path(parameters["OUT"]).expanduser() if parameters["OUT"] else bundle / "runs" / "by-hand" / task.name

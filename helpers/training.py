@@ -32,6 +32,7 @@ from helpers.files import replacing
 from helpers.models import to_probabilities, window_logits
 from helpers.tasks import Task
 
+CHECKPOINT = "checkpoint.pt"
 EVERY = 10  # steps between two points of STEP_CURVES
 PROBE_CLIPS = 48  # validation clips, always the same, whose loss is followed there
 STEP_CURVES = ("step", "train_loss", "valid_loss")  # training: mean of these steps
@@ -245,6 +246,11 @@ def read_checkpoint(path: Path, identity: str) -> dict | None:
         return None
 
 
+def forget(folder: Path) -> None:
+    """Remove the checkpoint of a training whose result is stored."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
 def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settings, folder: Path | None = None) -> Fit:
     """Train `model` in place; it ends with the final epoch's weights. The test split is not an argument.
 
@@ -262,7 +268,7 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
     settings : Settings
     folder : Path, optional
         Keeps TensorBoard logs, and a checkpoint after each epoch: the same call continues from it when interrupted,
-        with the same result as without the interruption.
+        with the same result as without the interruption. Who has stored the result calls `forget`.
 
     Raises
     ------
@@ -289,7 +295,7 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
     if folder and first:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, not needed without a folder
 
-        path, log = folder / "checkpoint.pt", SummaryWriter(str(folder / "tensorboard"))
+        path, log = folder / CHECKPOINT, SummaryWriter(str(folder / "tensorboard"))
     if stored := fabric.broadcast(read_checkpoint(path, run.identity) if path else None):
         for part, state in zip(parts, stored.pop("parts"), strict=True):
             part.load_state_dict(state)
@@ -333,6 +339,5 @@ def fit(model: nn.Module, train: Pack, valid: Pack, task: Task, settings: Settin
                     torch.save(vars(run) | {"parts": [part.state_dict() for part in parts]}, temporary)
     if path:
         log.close()
-        path.unlink(missing_ok=True)
     run.last = copy_weights(model)
     return run

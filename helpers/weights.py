@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from helpers import features, models
-from helpers.files import replacing
+from helpers.files import finish, together
 from helpers.tasks import Task
 
 NEEDED = {"file": str, "sha256": str, "task": str, "classes": list, "data": str}  # in every description
@@ -26,7 +26,7 @@ MEND = "Get the file again (git checkout, or the release), or train with MODE='t
 
 
 def save(folder: Path, name: str, model, info: dict) -> None:
-    """Write a model with its description and card, each under its name only when complete.
+    """Write a model with its description and card: all three, or none of them.
 
     Parameters
     ----------
@@ -39,22 +39,17 @@ def save(folder: Path, name: str, model, info: dict) -> None:
         JSON: at least "task", "classes" (logit order) and "data", and "config" for a network.
     """
     suffix = ".pt" if isinstance(model, nn.Module) else ".npz"
-    with (  # each takes its place when all are complete
-        replacing(folder / f"{name}.md") as described,
-        replacing(folder / f"{name}.json") as beside,
-        replacing(folder / f"{name}{suffix}") as temporary,
-    ):
-        if suffix == ".pt":
-            state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-            with temporary.open("wb") as file:  # given a name, torch would write it into the archive
-                torch.save(state, file)
-        else:
-            with temporary.open("wb") as file:
+    with together(folder) as staged:
+        path = staged / f"{name}{suffix}"
+        with path.open("wb") as file:  # given a name, torch would write it into the archive
+            if suffix == ".pt":
+                torch.save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, file)
+            else:
                 np.savez_compressed(file, **model.arrays)
-        stored = {"schema": 1, "file": name + suffix, "sha256": file_digest(temporary)}
-        info = stored | {"bytes": temporary.stat().st_size} | info
-        beside.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
-        described.write_text(card(name, info), encoding="utf-8")
+        stored = {"schema": 1, "file": path.name, "sha256": file_digest(path)}
+        info = stored | {"bytes": path.stat().st_size} | info
+        path.with_suffix(".json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(card(name, info), encoding="utf-8")
 
 
 def load(folder: Path, name: str, task: Task, classes: Sequence[str] | None = None):
@@ -104,6 +99,7 @@ def _load_arrays(path: Path, info: dict, task: Task) -> models.KernelMachine:
 
 def read_info(folder: Path, name: str) -> dict:
     """The description beside a model's weights; FileNotFoundError or ValueError where none can be used."""
+    finish(folder)
     path = folder / f"{name}.json"
     if not path.is_file():
         there = ", ".join(sorted(other.stem for other in folder.glob("*.json"))) or "none"
@@ -130,9 +126,10 @@ def find(name: str, task: Task, data: str, roots: Sequence[Path]) -> Path:
     if none has.
     """
     for part in dict.fromkeys((data, "demo")):
-        for root in roots:
-            if (root / f"{task.name}-{part}" / f"{name}.json").is_file():
-                return root / f"{task.name}-{part}"
+        for folder in (root / f"{task.name}-{part}" for root in roots):
+            finish(folder)
+            if (folder / f"{name}.json").is_file():
+                return folder
     tried = " or ".join(str(root / f"{task.name}-{data}") for root in roots)
     raise FileNotFoundError(f"no weights '{name}' in {tried}. {MEND}")
 

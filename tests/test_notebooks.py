@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -174,8 +175,13 @@ def test_a_notebook_trains(toy, tmp_path, name, task):
     [
         ({"TASK": "birds"}, "TASK: found 'birds', expected one of nsynth"),
         ({"MODE": "test"}, "MODE: found 'test', expected 'infer'"),
-        ({"TRIALS": -1}, "TRIALS: found -1, expected at least 0"),
-        ({"SEED": -1}, "SEED: found -1, expected at least 0"),
+        ({"TRIALS": -1}, "TRIALS: found -1, expected a whole number from 0 to 100,000"),
+        ({"SEED": 5_000_000_000}, "SEED: found 5000000000, expected a whole number from 0 to 4,294,967,295"),
+        ({"SEED": True}, "SEED: found True, expected a whole number"),
+        ({"EPOCHS": math.nan}, "EPOCHS: found nan, expected a whole number from 1"),
+        ({"EPOCHS": "20"}, "EPOCHS: found '20', expected a whole number"),
+        ({"LOG": 1}, "LOG: found 1, expected True or False"),
+        ({"DATA": 5}, "DATA: found 5, expected a text"),
         ({"CLASSES": "bass,drum"}, "CLASSES: found 'bass,drum', expected two or more"),
     ],
 )

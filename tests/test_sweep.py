@@ -16,7 +16,7 @@ import pytest
 from bundle.__main__ import main
 from bundle.results import Study, study_table
 from bundle.study import cells, command, folds, studies, summary, trainings
-from helpers import data, metrics
+from helpers import metrics
 from helpers.tasks import TASKS
 from helpers.training import EPOCH_CURVES
 
@@ -188,11 +188,6 @@ def test_equal_samples_stand_in_one_fold_only(toy, monkeypatch):
     monkeypatch.setattr(folds, "open_packs", twice)
     after = folds.pooled(TASKS["languages"], str(toy / "languages"), ROOT)[0]
     assert after.names.tolist() == before.names.tolist()
-
-
-def test_names_of_data():
-    assert data.name_of("demo") == "demo"
-    assert data.name_of("/some/Real speech_2/") == "real-speech-2"
 
 
 def test_a_row_keeps_how_far_apart_the_curves_of_its_seeds_lie():

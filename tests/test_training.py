@@ -113,6 +113,9 @@ def test_an_interrupted_run_continues_as_if_there_had_been_no_interruption(name,
     resumed = fit(folder=tmp_path / "run", **RUNS[name])
     assert began == list(range(epochs, SETTINGS.epochs))  # it did continue
     assert_identical(resumed, fit(**RUNS[name]))
+    assert_identical(fit(folder=tmp_path / "run", **RUNS[name]), resumed)  # nothing is lost before it is stored
+    assert began == list(range(epochs, SETTINGS.epochs)) + list(range(SETTINGS.epochs))
+    training.forget(tmp_path / "run")
     assert os.listdir(tmp_path / "run") == ["tensorboard"]
     assert list((tmp_path / "run/tensorboard").iterdir())
 
@@ -278,7 +281,7 @@ def test_a_training_killed_in_the_middle_ends_with_the_same_weights(tmp_path):
     whole = fit(settings=LONG, train=tones(400, 0))
     torch.set_num_threads(threads)
     assert_identical(training.Fit(**torch.load(tmp_path / "done.pt", weights_only=True)), whole)
-    assert os.listdir(tmp_path / "run") == ["tensorboard"]
+    assert set(os.listdir(tmp_path / "run")) == {"tensorboard", training.CHECKPOINT}
 
 
 def test_rare_classes_weigh_more_in_the_loss():

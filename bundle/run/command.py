@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from bundle.results import ROOT, load, score_of
 from bundle.run.keep import keep
+from helpers.files import finish, remove, temporary_name
 
 NOTEBOOKS = ("01_data_exploration", "02_baseline_svm", "03_raw_audio_cnn", "04_mel_cnn", "05_evaluation")
 EXTRAS = (  # also trained with the whole set: task, notebook, parameters, folder
@@ -82,30 +83,49 @@ def command(options: argparse.Namespace) -> int:
         return 2
     wanted = options.notebook or [""]
     notebooks = [name for name in NOTEBOOKS if any(name.startswith(part) for part in wanted)]
-    out = (options.out or ROOT / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S")).resolve()
+    finish(ROOT)  # what a killed --keep has left
     data = options.data if options.data == "demo" else str(Path(options.data).expanduser().resolve())
     given = {"MODE": options.mode, "DATA": data} | {name: literal(value) for name, value in options.p}
+    out = options.out.resolve() if options.out else new_folder()
     jobs, problems = plan(tasks, notebooks, given, out)
     if problems:
+        if not options.out:
+            out.rmdir()
         print("\n".join(problems), file=sys.stderr)
         return 2
     if data == "demo":
-        prepare(tasks)
+        prepare(tasks, out)
     outcomes = execute(jobs, options.jobs, options.minutes, ordered=options.mode == "train")
-    if not options.out:
-        point_to(out)
     print(overview(outcomes) + "rendered demo data: the figures say nothing about recordings\n" * (data == "demo"))
     print(f"executed notebooks, pages, figures and results: {out}")
+    if not options.out:
+        point_to(out)
     failed = [outcome for outcome in outcomes if outcome.results is None]
-    if options.keep and not failed:
-        keep(out)
     for outcome in failed:
         print(f"FAILED {outcome.job.title}: {outcome.error}")
+    if options.keep and not failed:
+        try:
+            keep(out)
+        except (OSError, ValueError) as error:
+            print(f"--keep: nothing was kept: {error}", file=sys.stderr)
+            return 1
     if options.site:
         from bundle.site import command as site
 
         return max(bool(failed), site.command(argparse.Namespace(run=out, audio=False)))
     return 1 if failed else 0
+
+
+def new_folder() -> Path:
+    """A folder for a run, of this moment; two runs of the same moment get two."""
+    name = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for place in (name, *(f"{name}_{number}" for number in range(2, 100))):
+        try:
+            (ROOT / "runs" / place).mkdir(parents=True)
+            return ROOT / "runs" / place
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{ROOT}/runs/{name}: a hundred runs of this second are there. Choose a folder with --out.")
 
 
 def literal(text: str) -> object:
@@ -148,13 +168,13 @@ def plan(tasks: list[str], notebooks: list[str], given: dict, out: Path) -> tupl
     return jobs, problems
 
 
-def prepare(tasks: list[str]) -> None:
-    """Render and pack the demo data before notebooks ask for them at the same time."""
+def prepare(tasks: list[str], out: Path) -> None:
+    """Render and pack the demo data before notebooks ask for them all at once; in OUT where the bundle is read-only."""
     from helpers import data
     from helpers.tasks import TASKS
 
     for task in tasks:
-        loaded = data.load(TASKS[task], "demo", ROOT)
+        loaded = data.load(TASKS[task], "demo", ROOT if os.access(ROOT, os.W_OK) else out / task)
         counts = ", ".join(f"{name} {len(pack)}" for name, pack in loaded.splits.items())
         print(f"{task}: {counts} clips", flush=True)
 
@@ -177,7 +197,7 @@ def execute(jobs: list[Job], workers: int, minutes: float, ordered: bool) -> lis
                 outcomes.append(outcome)
                 progress.update()
                 word = "ok" if outcome.results else "FAILED"
-                progress.write(f"{word:7}{job.title:44}{outcome.seconds:6.1f} s")
+                progress.write(f"{word:7}{job.title:36}{outcome.seconds:6.1f} s  {headline(outcome)}".rstrip())
 
         list(pool.map(run_chain, chains.values()))
     return sorted(outcomes, key=lambda outcome: jobs.index(outcome.job))
@@ -187,37 +207,69 @@ def run_one(job: Job, workers: int, minutes: float) -> Outcome:
     """Execute one notebook and write its page (see `bundle.run.one`); threads are shared out among `workers`."""
     job.out.mkdir(parents=True, exist_ok=True)
     executed, results = job.out / f"{job.notebook}.ipynb", job.out / "results" / f"{job.notebook}.json"
-    results.unlink(missing_ok=True)
+    before = written(results)  # earlier results stay until there are new ones
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     environment |= {
         "BUNDLE": str(ROOT),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TQDM_DISABLE": "1",  # nobody watches
+        "PYTHONUTF8": "1",  # whatever the locale
     }
     source, parameters = ROOT / "notebooks" / executed.name, json.dumps(job.parameters | {"OUT": str(job.out)})
     command = [sys.executable, "-m", "bundle.run.one", str(source), str(executed), parameters]
     started = time.perf_counter()
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60 * minutes)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60 * minutes,
+        )
         error = explain(executed, done)
     except subprocess.TimeoutExpired:
         error = f"took longer than {minutes:g} minutes"
-    if not error and not results.is_file():
+    if not error and written(results) in (None, before):
         error = f"wrote no {results.name}"
     return Outcome(job, time.perf_counter() - started, None if error else load(results), error)
+
+
+def written(path: Path) -> tuple[int, int] | None:
+    """Which file lies at a path, and from when; None where there is none."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 def explain(executed: Path, done: subprocess.CompletedProcess) -> str:
     """Which cell failed with which error, from the executed notebook; "" when none did."""
     if done.returncode == 0:
         return ""
-    cells = json.loads(executed.read_text())["cells"] if executed.is_file() else []
-    for number, cell in enumerate(cells):
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"] if executed.is_file() else []
+    number, heading = 0, ""
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            heading = next(
+                (line.strip("# ") for line in "".join(cell["source"]).splitlines() if line[:1] == "#"), heading
+            )
+        elif "injected-parameters" not in cell["metadata"].get("tags", ()):  # which the student does not have
+            number += 1
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
-                return f"cell {number}: {output['ename']}: {ANSI.sub('', output['evalue'])}"
+                where = f"code cell {number}" + f" ({heading})" * bool(heading)
+                return f"{where}: {output['ename']}: {ANSI.sub('', output['evalue'])}"
     return ANSI.sub("", done.stderr).strip().rsplit("\n", 1)[-1] or f"exit code {done.returncode}"
+
+
+def headline(outcome: Outcome) -> str:
+    """The figure that a notebook is about, such as "top1 0.713 (0.645–0.778)"; "" where it failed or counts clips."""
+    if not outcome.results:
+        return ""
+    name = outcome.results["headline"]
+    score = score_of(outcome.results["metrics"][name], name)
+    return "" if score.low == score.high else f"{name} {score.value:.3f} ({score.interval})"
 
 
 def overview(outcomes: list[Outcome]) -> str:
@@ -239,6 +291,10 @@ def overview(outcomes: list[Outcome]) -> str:
 
 def point_to(out: Path) -> None:
     """Let runs/latest point to this run."""
-    link = out.parent / f".latest.{os.getpid()}"
-    link.symlink_to(out.name)
-    os.replace(link, out.parent / "latest")
+    link = temporary_name(out.parent / "latest")
+    try:
+        link.symlink_to(out.name)
+        os.replace(link, out.parent / "latest")
+    except OSError as error:  # a network drive, or Windows
+        remove(link)
+        print(f"note: runs/latest cannot be a link here ({error.strerror}); this run is {out.name}")

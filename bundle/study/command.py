@@ -10,8 +10,9 @@ import itertools
 import shutil
 from pathlib import Path
 
-from bundle.results import RESULTS, Study, study_table, update_readme
+from bundle.results import Study, load, study_table
 from bundle.run.command import literal
+from bundle.run.keep import kept, refuse_other
 from bundle.study import studies
 from bundle.study.cells import ROOT, run
 from bundle.study.summary import summarise, write
@@ -90,7 +91,7 @@ def command(options: argparse.Namespace) -> int:
             build(resolve(row, TASKS[tasks[0]], data, 0)[0])
     except ValueError as error:
         options.refuse(str(error))
-    failed = []
+    failed, made = [], []
     for task in tasks:
         cells = {
             title: [
@@ -104,11 +105,17 @@ def command(options: argparse.Namespace) -> int:
             continue
         files = {title: [[cell.result for cell in folds] for folds in seeds] for title, seeds in cells.items()}
         summary, predictions = summarise(name, study, task, data, files)
-        folder = RESULTS if options.keep else out / "results"
-        path = write(folder / f"{task}-{summary['data']}", name, summary, predictions)
+        path = write(out / "results" / f"{task}-{summary['data']}", name, summary, predictions)
+        made.append(path)
         print(f"\n{study_table(Study(path, summary))}\n\n{path}")
-    if options.keep:
-        update_readme()
+    if options.keep and made:
+        with kept() as staged:
+            for path in made:
+                target = staged / "report" / "results" / path.parent.name
+                target.mkdir(parents=True, exist_ok=True)
+                refuse_other(target / path.name, load(path))
+                for one in (path, path.with_suffix(".npz")):
+                    shutil.copy2(one, target)
     for error in failed:
         print(f"FAILED {error}")
     return 1 if failed else 0

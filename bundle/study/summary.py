@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from bundle.results import CLIPS
 from bundle.study.studies import Study
 from helpers import metrics
 from helpers.data import name_of
-from helpers.files import replacing
+from helpers.files import together
 from helpers.tasks import TASKS, Task
 from helpers.training import EPOCH_CURVES
 
@@ -27,7 +28,7 @@ def summarise(
 
     `rows` are files that `trainings.train` has left, by row, seed and fold.
     """
-    predictions, content = {}, {}
+    predictions, content, digests = {}, {}, set()
     for row, seeds in rows.items():
         stack, infos = [], []
         for folds in seeds:
@@ -39,6 +40,7 @@ def summarise(
         predictions |= {name: values[order] for name, values in clips.items()}
         predictions[f"row {row}"] = np.stack(stack).astype(np.float16)
         content[row] = describe(infos)
+        digests |= {info["data_digest"] for info in infos}
     if study.balanced:
         predictions[f"row {CORRECTED}"] = corrected(predictions[f"row {study.baseline}"], rows[study.baseline])
         content[CORRECTED] = content[study.baseline]
@@ -49,6 +51,9 @@ def summarise(
         "question": study.question,
         "task": task,
         "data": name_of(data),
+        "data_digest": min(digests)
+        if len(digests) == 1
+        else hashlib.sha256(repr(sorted(digests)).encode()).hexdigest(),
         "baseline": study.baseline,
         "scored": study.scored,
         "folds": study.folds,
@@ -107,12 +112,11 @@ def score_rows(predictions: Mapping, task: Task, baseline: str, balanced: bool =
 
 def write(folder: Path, name: str, summary: dict, predictions: dict[str, np.ndarray]) -> Path:
     """Write `study_<name>.json` and `.npz` into a folder; returns the JSON file's path."""
-    path = folder / f"study_{name}.json"
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, **predictions)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1, default=float) + "\n")
-    return path
+    with together(folder) as staged:
+        path = staged / f"study_{name}.json"
+        np.savez_compressed(path.with_suffix(".npz"), **predictions)
+        path.write_text(json.dumps(summary, indent=1, default=float) + "\n", encoding="utf-8")
+    return folder / path.name
 
 
 def tuned_thresholds(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from helpers.files import replacing
 from helpers.inference import predict_pack
 from helpers.models import build, config_for, count_parameters
 from helpers.tasks import TASKS, Task
-from helpers.training import Settings, fit, with_tuned
+from helpers.training import Settings, fit, forget, with_tuned
 from helpers.tuning import best
 from helpers.weights import environment
 
@@ -73,6 +73,7 @@ def train(
         arrays |= {name: getattr(test, name), f"valid_{name}": getattr(valid, name)}
     labels = np.eye(len(dataset.classes), dtype=int)[clips.targets] if clips.targets.ndim == 1 else clips.targets
     info = {
+        "data_digest": dataset.digest,
         "config": config,
         "settings": asdict(settings),
         "precision": done.precision,
@@ -85,3 +86,4 @@ def train(
     }
     with replacing(path) as temporary:
         np.savez_compressed(temporary, info=np.array(json.dumps(info, default=np.ndarray.tolist)), **arrays)
+    forget(path.with_suffix(""))

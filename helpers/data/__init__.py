@@ -12,6 +12,7 @@ import numpy as np
 
 from helpers.data.listing import SPLITS, Item, Listing, Problem, WrongLayout, audio_files, check_groups, hold_out
 from helpers.data.pack import Pack, open_packs
+from helpers.files import remove_leftovers
 from helpers.tasks import Task, subset
 
 
@@ -56,6 +57,7 @@ def read(task: Task, data: str | Path, root: str | Path = ".") -> Listing:
     if data == "demo":
         import demo  # only here: whoever has data of their own needs no renderer
 
+        remove_leftovers(Path(root) / "data" / "demo")
         data = demo.ensure(task.name, Path(root) / "data" / "demo")
     folder = Path(data).expanduser()
     if not folder.is_dir():
@@ -113,8 +115,18 @@ def load(task: Task, data: str = "demo", root: str | Path = ".", classes: str = 
 
 
 def name_of(data: str) -> str:
-    """ "demo", or the folder's name in small letters, digits and hyphens."""
-    return "demo" if data == "demo" else re.sub(r"[^A-Za-z0-9]+", "-", Path(data).resolve().name).strip("-").lower()
+    """ "demo", or the folder's name in small letters, digits and hyphens.
+
+    A name that this changes in more than its capitals, or that would be "demo", gets a digest: no two are the same.
+    """
+    if data == "demo":
+        return data
+    folder = Path(data).resolve().name
+    name = re.sub(r"[^A-Za-z0-9]+", "-", folder).strip("-").lower()
+    if name == folder.lower() and name != "demo":
+        return name
+    digest = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()[:6]
+    return "-".join(part for part in (name, digest) if part)
 
 
 def _restrict(pack: Pack, classes: tuple[str, ...], kept: tuple[str, ...]) -> Pack:

@@ -160,7 +160,7 @@ def _write(folder: Path, listing: Listing, task: Task) -> None:
                 changes.update([change] * bool(change))
         left = [(problem.name, problem.reason) for problem in problems]
         text = json.dumps({"clips": clips, "problems": left, "changes": changes})
-        (folder / f"{split}.json").write_text(hashlib.sha256(text.encode()).hexdigest() + "\n" + text)
+        (folder / f"{split}.json").write_text(hashlib.sha256(text.encode()).hexdigest() + "\n" + text, encoding="utf-8")
 
 
 def _open(
@@ -169,7 +169,7 @@ def _open(
     packs, problems, changes = {}, [], Counter()
     for split in listing.splits:
         try:
-            digest, text = (folder / f"{split}.json").read_text().split("\n", 1)
+            digest, text = (folder / f"{split}.json").read_text(encoding="utf-8").split("\n", 1)
             if hashlib.sha256(text.encode()).hexdigest() != digest:
                 return None
             index = json.loads(text)
