@@ -25,6 +25,7 @@ from bundle.published import SOURCES, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 60.0  # s without a byte
+MOST_EMPTY = 1_000  # members of an archive; MagnaTagATune's has three
 GROWS = 2.0  # room that unpacking needs, as a multiple of the archive: NSynth 1.6, MagnaTagATune's joined zip 2.0
 # What damaged archives raise; RuntimeError: a zip with a password or by an unknown method
 DAMAGED = (ValueError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, OSError)
@@ -91,8 +92,11 @@ def _go_on(url: str, output_file: str, _: pooch.Pooch | None) -> None:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code in (200, 416):  # all of it comes, or the file has become a shorter one
                 file.truncate(0)
-            answer.raise_for_status()
-            held, left = part.stat().st_size, int(answer.headers.get("Content-Length", 0))
+            if not answer.ok:
+                raise requests.HTTPError(f"{url}: the server answers {answer.status_code} {answer.reason}.")
+            if not (length := answer.headers.get("Content-Length", "")).isdecimal():
+                raise requests.RequestException(f"{url}: the server does not say how long the file is.")
+            held, left = part.stat().st_size, int(length)
             need, free = left + GROWS * (held + left), shutil.disk_usage(part.parent).free
             if need > free:
                 raise OSError(
@@ -102,6 +106,8 @@ def _go_on(url: str, output_file: str, _: pooch.Pooch | None) -> None:
             with tqdm(desc=part.stem, initial=held, total=held + left, unit="B", unit_scale=True, disable=None) as bar:
                 for chunk in answer.iter_content(2**16):
                     bar.update(file.write(chunk))
+                    if file.tell() > held + left:
+                        raise requests.RequestException(f"{url}: more comes than the {left:,} bytes announced.")
     os.replace(part, output_file)
 
 
@@ -127,7 +133,16 @@ def unpack(parts: Sequence[Path], folder: Path, gives: Sequence[str]) -> None:
 def _extract(parts: Sequence[Path], content: str) -> None:
     """Write the members into a folder, unless one is named outside it; links and devices of a tar are refused, too."""
 
+    empty = 0
+
+    def count_empty(size: int) -> None:
+        nonlocal empty
+        if (empty := empty + (not size)) > MOST_EMPTY:
+            raise ValueError(f"more than {MOST_EMPTY} members are empty")
+
     def plain(member: tarfile.TarInfo, content: str) -> tarfile.TarInfo | None:
+        if member.isreg():
+            count_empty(member.size)
         if not (member.isreg() or member.isdir()):
             raise ValueError(f"its member {member.name!r} is a link or device")
         return tarfile.data_filter(member, content)  # refuses what lies outside
@@ -141,7 +156,10 @@ def _extract(parts: Sequence[Path], content: str) -> None:
             with part.open("rb") as piece:
                 shutil.copyfileobj(piece, joined)
         with zipfile.ZipFile(joined) as archive:
-            for name in map(PurePosixPath, archive.namelist()):
+            for entry in archive.infolist():
+                name = PurePosixPath(entry.filename)
+                if not entry.is_dir():
+                    count_empty(entry.file_size)
                 if name.is_absolute() or ".." in name.parts:
                     raise ValueError(f"its member '{name}' lies outside")
             archive.extractall(content)  # a link becomes a plain file

@@ -1,7 +1,9 @@
 """Downloads from a real server on localhost that cuts, refuses and sends the wrong file; and bad archives."""
 
+import contextlib
 import hashlib
 import io
+import itertools
 import shutil
 import tarfile
 import threading
@@ -13,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from bundle import download
 from bundle.__main__ import main
 from bundle.download import unpack
 from bundle.published import COUNTS, SOURCES, Archive, Source
@@ -32,7 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         body = server.files.get(self.path[1:], b"")[start:]
         server.asked.append((self.path[1:], start))
         self.send_response(404 if self.path[1:] not in server.files else 206 if server.ranges else 200)
-        self.send_header("Content-Length", str(len(body)))
+        if server.length is not None:
+            self.send_header("Content-Length", str(server.length(len(body))))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if server.cut else body)
 
@@ -61,7 +65,7 @@ def server(monkeypatch):
     archives = (tar, Archive(("tags.csv",), ("tags.csv",)), Archive(tuple(pieces), ("0", "f")))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files = {"test.tar.gz": notes, "tags.csv": b"clip_id\tmp3_path\n", **pieces}
-        server.asked, server.ranges, server.cut = [], True, False
+        server.asked, server.ranges, server.cut, server.length = [], True, False, int
         monkeypatch.setitem(SOURCES, "nsynth", Source(f"http://127.0.0.1:{server.server_port}", archives))
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -102,6 +106,50 @@ def test_the_next_call_goes_on_where_a_connection_broke(server, tmp_path, ranges
     assert files(tmp_path)["archives/test.tar.gz"] == server.files["test.tar.gz"]
 
 
+@pytest.mark.parametrize(
+    ("length", "gone", "words"),
+    [
+        (int, True, "test.tar.gz: the server answers 404 Not Found."),
+        (None, False, "test.tar.gz: the server does not say how long the file is."),
+    ],
+)
+def test_what_a_server_refuses_or_leaves_open_is_said_in_words(server, tmp_path, capsys, length, gone, words):
+    server.length = length
+    if gone:
+        server.files.pop("test.tar.gz")
+    assert fetch(tmp_path) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert "A file that moved may be put into" in told
+    assert set(files(tmp_path)) <= {"archives/test.tar.gz.part"}
+
+
+def test_more_than_was_announced_is_not_taken(tmp_path, monkeypatch):
+    class Answer:
+        ok, status_code, headers = True, 200, {"Content-Length": "10"}
+
+        def iter_content(self, _):
+            yield from itertools.repeat(b"1234567")
+
+    monkeypatch.setattr(download.requests, "get", lambda *_, **__: contextlib.nullcontext(Answer()))
+    with pytest.raises(download.requests.RequestException, match="more comes than the 10 bytes announced"):
+        download._go_on("http://x/a.zip", str(tmp_path / "a.zip"), None)
+
+
+@pytest.mark.parametrize("pack", ["tar.gz", "zip"])
+def test_an_archive_of_a_thousand_empty_members_is_refused(tmp_path, pack):
+    for count, refused in ((1_000, False), (1_001, True)):
+        path = tmp_path / f"{count}.{pack}"
+        path.write_bytes(packed(pack, ("a/full.wav", BODY[:10]), *((f"a/{number}", b"") for number in range(count))))
+        if refused:
+            with pytest.raises(ValueError, match=r"refused and removed .more than 1000 members are empty"):
+                unpack([path], tmp_path, ["a"])
+        else:
+            unpack([path], tmp_path, ["a"])
+            shutil.rmtree(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("name", ["test.tar.gz", "mp3.zip.002"])
 def test_a_file_that_is_not_the_published_one_is_refused_and_removed(server, tmp_path, name, capsys):
     right, server.files[name] = server.files[name], b"<html>moved</html>"
@@ -120,7 +168,7 @@ def test_a_file_that_is_not_the_published_one_is_refused_and_removed(server, tmp
 def test_a_file_or_a_disk_that_cannot_be_had_is_named(server, tmp_path, monkeypatch, capsys):
     del server.files["tags.csv"]
     assert fetch(tmp_path) == 1
-    assert "404 Client Error" in capsys.readouterr().err
+    assert "404 Not Found" in capsys.readouterr().err
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 3 * len(server.files["test.tar.gz"]) - 1))
     assert fetch(tmp_path / "full") == 1

@@ -218,6 +218,49 @@ def test_a_run_that_is_killed_while_it_is_kept_leaves_all_of_one_run(copy, tmp_p
         assert contents(copy) in (old, new)
 
 
+VERB = """
+import sys
+print("go", flush=True)
+from bundle.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_is_kept_whole_or_not_at_all(copy, toy, tmp_path):
+    grid = ["mel_cnn", "--grid", "epochs=1", "--task", "languages", "--data", str(toy / "languages"), "--seeds", "1"]
+    command = [sys.executable, "-c", VERB, "sweep", *grid, "--out", str(tmp_path / "cells"), "--keep"]
+    old = contents(copy / "report")
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    new, draw, held = contents(copy / "report"), np.random.default_rng(0), []
+    assert set(new) - set(old) == {f"results/languages-languages/study_mel_cnn.{end}" for end in ("json", "npz")}
+    started = time.perf_counter()
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)  # the training is finished
+    whole = time.perf_counter() - started
+    for _ in range(10):
+        shutil.rmtree(copy / "report/results/languages-languages", ignore_errors=True)
+        for name, content in old.items():
+            (copy / "report" / name).write_bytes(content)
+        killed(command, copy, draw.uniform(0.5 * whole, 1.1 * whole))
+        python(copy, FINISH)
+        found = contents(copy / "report")
+        assert found in (old, new)
+        held.append(found == new)
+    assert len(set(held)) == 2  # some before, some after
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("latexmk"), reason="LaTeX is not installed")
+def test_a_report_that_is_killed_leaves_the_old_one_or_a_new_one(tmp_path):
+    pdf, draw = tmp_path / "onepage/onepage.pdf", np.random.default_rng(0)
+    pdf.parent.mkdir()
+    for _ in range(10):
+        pdf.write_bytes(b"old")
+        killed([sys.executable, "-c", VERB, "report", "onepage", "--out", str(tmp_path)], ROOT, draw.uniform(0, 14))
+        content = pdf.read_bytes()
+        assert content == b"old" or (content.startswith(b"%PDF") and content.rstrip().endswith(b"%%EOF"))
+
+
 def test_runs_of_the_same_moment_get_two_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(time, "strftime", lambda _: "now")

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import unicodedata
 from types import SimpleNamespace
 
 import matplotlib
@@ -14,6 +15,7 @@ from pypdf import PdfReader
 from bundle import __main__
 from bundle.report import authors, check, figures, templates
 from bundle.report import command as report
+from bundle.report import letters as alphabets
 from bundle.report.findings import Findings
 from bundle.results import RESULTS, read
 from helpers import plots
@@ -172,7 +174,7 @@ def test_real_data_go_before_rendered_ones_and_are_not_called_rendered(written, 
     for path in (results / "nsynth-mine").glob("0*.json"):
         change(path, lambda content: content.update(data="mine"))
     text = written("slides")
-    assert "data set ‘mine’" in text
+    assert "data set `mine'" in text
     assert "rendered" not in text.lower()
     shutil.copytree(results / "nsynth-mine", results / "nsynth-other")
     with pytest.raises(ValueError, match="expected one data set for nsynth"):
@@ -314,6 +316,48 @@ def test_a_broken_authors_file_says_what_is_wrong(tmp_path):
         path.write_text(text.replace(old, new, 2 if old == "[[authors]]" else 1))
         with pytest.raises(ValueError, match=message):
             authors.read(path)
+
+
+PEOPLE = ["王小明", "Lưu Thị Hà", "Иван Đorđević"]
+
+
+@pytest.mark.skipif(not shutil.which("luahbtex"), reason="LuaLaTeX is not installed")
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in report.DOCUMENTS])
+def test_names_in_any_script_are_printed_and_all_else_stays(results, team, built, tmp_path, name):
+    team["authors"] = [team["authors"][0] | {"name": person, "signed": person} for person in PEOPLE]
+    assert report.build(report.write(name, read(results), team, tmp_path), tmp_path / f"{name}.pdf") == []
+    found, usual = (letters(folder / f"{name}.pdf") for folder in (tmp_path, built / name))
+    for person in PEOPLE:
+        assert person.replace(" ", "") in found
+    assert len(PdfReader(tmp_path / f"{name}.pdf").pages) == len(PdfReader(built / name / f"{name}.pdf").pages)
+    plain = [re.sub(r"\W", "", unicodedata.normalize("NFKC", text))[-300:] for text in (usual, found)]  # ligatures
+    assert plain[0] == plain[1]
+
+
+def test_only_letters_that_need_it_get_other_fonts(team, results, tmp_path, undrawn):
+    assert alphabets.strange(team | {"group": "Zoë Łuczak – “É”"}) == ""
+    assert set(alphabets.strange({"a": ["Hà Lưu", {"b": "王"}]})) == {"ư", "王"}
+    assert "\\letters{ë}" in templates.tex("Zoë & Co")
+    written = report.write("onepage", read(results), team, tmp_path).with_name("reproducible.tex")
+    assert "fontspec" not in written.read_text()
+
+
+def test_a_letter_that_no_font_has_is_named():
+    if not shutil.which("fc-list"):
+        pytest.skip("fontconfig is not installed")
+    with pytest.raises(
+        FileNotFoundError, match=r"no installed font has .* \(U\+E123\)\. Install one, such as fonts-noto"
+    ):
+        alphabets.fonts("\ue123")
+
+
+def test_a_byte_order_mark_is_read_and_another_encoding_named(tmp_path):
+    text = (ROOT / "report/authors.toml").read_text(encoding="utf-8")
+    (tmp_path / "a.toml").write_text(text, encoding="utf-8-sig")
+    assert authors.read(tmp_path / "a.toml")["group"] == "0"
+    (tmp_path / "a.toml").write_text(text.replace("First Author", "Zoë"), encoding="latin-1")
+    with pytest.raises(ValueError, match=r"a.toml: not UTF-8 \(.* at byte \d+\). Save it as UTF-8"):
+        authors.read(tmp_path / "a.toml")
 
 
 def test_the_log_is_searched_for_what_a_reader_would_see():

@@ -24,7 +24,9 @@ OF_AUTHORS = {
 def read(path: Path) -> dict:
     """The authors file; a FileNotFoundError or ValueError where it, or something in it, is missing."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
     except ValueError as error:
         raise ValueError(f"{path}: not TOML ({error}). Strings stand in double quotes, one setting a line.") from error
     people = content.get("authors")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bundle.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = "latexmk texlive-latex-extra texlive-publishers texlive-fonts-recommended lmodern"
+PACKAGES = "latexmk texlive-latex-extra texlive-publishers texlive-fonts-recommended lmodern texlive-luatex"
 SHARED = ("reproducible.tex", "references.bib")
 STYLES = (".sty", ".cls", ".bst")  # files beside a template that LaTeX reads
 # Written in report/<name>/<name>.tex.j2: fewest and most pages; whether only those before the references count
@@ -68,7 +68,7 @@ def write(name: str, results: Results, team: dict, out: Path) -> Path:
 
     A FileNotFoundError or ValueError says what the results lack, and what brings it.
     """
-    from bundle.report import figures, templates
+    from bundle.report import figures, letters, templates
     from bundle.report.findings import Findings
 
     folder, source = out / "generated" / name, ROOT / "report" / name / f"{name}.tex.j2"
@@ -80,6 +80,9 @@ def write(name: str, results: Results, team: dict, out: Path) -> Path:
     tasks = {task: Findings(results, found) for task, found in results.main().items()}
     gallery = figures.Gallery(folder, ROOT / "figures")
     text = templates.render(source, tasks=tasks, results=results, team=team, gallery=gallery)
+    if strange := letters.strange(team):  # LuaLaTeX prints these, with other fonts beside the usual ones
+        with (folder / "reproducible.tex").open("a", encoding="utf-8") as file:
+            file.write(letters.fonts(strange))
     main = folder / f"{name}.tex"
     main.write_text(text, encoding="utf-8")
     return main
@@ -95,7 +98,9 @@ def build(main: Path, target: Path) -> list[str]:
         return [f"LaTeX is not installed (no latexmk). {install} Or build {main} elsewhere: all it reads is there."]
     # No personal latexmkrc; unbroken log lines; a fixed date: the same sources give the same bytes
     environment = os.environ | {"max_print_line": "1000", "SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}
-    latexmk = ["latexmk", "-norc", "-pdf", "-interaction=nonstopmode", "-file-line-error", "-halt-on-error"]
+    shared = main.with_name("reproducible.tex")
+    engine = "-pdflua" if shared.is_file() and "fontspec" in shared.read_text(encoding="utf-8") else "-pdf"
+    latexmk = ["latexmk", "-norc", engine, "-interaction=nonstopmode", "-file-line-error", "-halt-on-error"]
     done = subprocess.run([*latexmk, main.name], cwd=main.parent, env=environment, capture_output=True)
     path, made = main.with_suffix(".log"), main.with_suffix(".pdf")
     log = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else done.stdout.decode(errors="replace")

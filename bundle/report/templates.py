@@ -7,6 +7,7 @@ film's script and its frames are written with jinja2's own signs.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,7 +25,8 @@ from helpers.models import NETWORKS
 SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "–": "--", "\u00a0": "~",
+    "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "–": "--", "—": "---", "‘": "`", "’": "'", "“": "``",
+    "”": "''", "…": r"\dots{}", "\u00a0": "~",
 }  # fmt: skip
 LATEX = {
     "block_start_string": "<%", "block_end_string": "%>", "variable_start_string": "<<", "variable_end_string": ">>",
@@ -46,7 +48,8 @@ def tex(value) -> Markup:
     value = printed(value)
     if isinstance(value, Markup):
         return value
-    return Markup("".join(SIGNS.get(sign, sign) for sign in str(value)).replace(r" \%", r"\,\%"))
+    text = "".join(SIGNS.get(sign, sign) for sign in str(value)).replace(r" \%", r"\,\%")
+    return Markup(re.sub(r"[^\x00-\x7f]+", r"\\letters{\g<0>}", text))  # see `letters`
 
 
 def breakable(name: str) -> Markup:

@@ -51,7 +51,11 @@ def command(options) -> int:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.devices}"]
         os.execv(sys.executable, [sys.executable, *torchrun, "-m", "bundle", *sys.argv[1:]])
     with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet if here.rank else sys.stdout):
-        train(options, here)
+        try:
+            train(options, here)
+        except ValueError as error:
+            print(f"train: {error}", file=sys.stderr)
+            return 2
     return 0
 
 
