@@ -1,12 +1,22 @@
 # make run: install, render the demo data, execute all notebooks. make test: the tests; make slow: those that take long.
-# make bench: speed.
+# make lab: open them. make notebooks: renew the outputs in them. make colab: bundle.zip. make bench: speed.
 PYTHON ?= python3.11
 VENV := .venv
 
-.PHONY: run test slow bench clean
+.PHONY: run lab notebooks colab test slow bench clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/python -m bundle run
+
+lab: $(VENV)/installed
+	$(VENV)/bin/jupyter lab notebooks
+
+notebooks: $(VENV)/installed
+	$(VENV)/bin/python -m bundle.colab
+	$(VENV)/bin/python -m bundle.run.outputs
+
+colab:
+	git archive --format=zip --prefix=bundle/ --output=bundle.zip HEAD
 
 test: $(VENV)/installed-tests
 	$(VENV)/bin/python -m pytest -n auto

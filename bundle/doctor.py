@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.install import requirements
+from bundle.install import requirements, wrong_python
 from bundle.published import COUNTS, FAULTS
 from helpers import data
 from helpers.audio import BadAudio, import_torchaudio, refuse_foreign
@@ -70,7 +70,7 @@ def environment() -> Iterator[Check]:
     from bundle.report.command import PACKAGES
 
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
-    yield Check("ok" if sys.version_info >= (3, 11) else "problem", "python", found, "Install Python 3.11 or newer.")
+    yield Check("problem" if wrong_python() else "ok", "python", found, f"The bundle {wrong_python()}.")
     yield from map(packages, sorted(ROOT.glob("requirements*.txt")))
     yield torchaudio()
     yield Check("ok", "cores", str(os.cpu_count()))

@@ -28,7 +28,12 @@ PAIRS = {  # two models, (A, B), of a difference B - A, by what notebooks call i
     "log - no log": ("mel_cnn_nolog", "mel_cnn"),
     "batch norm and dropout": ("mel_cnn_plain", "mel_cnn"),
 }
-STUDIES = """# Studies
+MODELS = """## All models
+
+Single trainings, the ones whose weights are here: `n` clips of the test split, the chance level behind each headline.
+
+"""
+STUDIES = """# Models and studies
 
 Written by `python -m bundle sweep`, from the `study_*.json` files here; the `.npz` beside each holds the predictions it
 can be recomputed from. Mean and standard deviation over seeds; intervals are 95 %, drawn over groups of clips and over
@@ -342,7 +347,27 @@ def named(data: str) -> str:
     return "rendered demo data" if data == "demo" else f"data set ‘{data}’"
 
 
+COLUMNS = {"svm": "SVM on pooled features", "raw_cnn_256_256": "CNN on samples", "mel_cnn": "CNN on mel spectrograms"}
+
+
 def readme_table(results: Results) -> str:
+    """Markdown table, a row per task: three kinds of models; FileNotFoundError without results."""
+    rows = [
+        f"| task, score | {' | '.join(COLUMNS.values())} | chance | test clips |",
+        "|---" * (len(COLUMNS) + 3) + "|",
+    ]
+    for run in (run for run in results.evaluated() if not run.chosen):
+        scores = [run.headline(model) for model in COLUMNS]
+        first = next(score for score in scores if score)
+        cells = [f"{score.value:.3f} ({score.interval})" if score else "–" for score in scores]
+        groups = f", {first.groups} groups" if first.groups else ""
+        data = "rendered demo" if run.data == "demo" else run.data
+        title = f"{run.task.title}, {data}: {NAMES[first.name].cell}"
+        rows.append(f"| {title} | {' | '.join(cells)} | {first.chance:.3f} | {first.n}{groups} |")
+    return "\n".join(rows)
+
+
+def models_table(results: Results) -> str:
     """Markdown table of every model on its test split; a FileNotFoundError where there are no results."""
     rows = [
         "| task | data | model | headline score (95 % interval), chance | second score | n |",
@@ -361,8 +386,9 @@ def readme_table(results: Results) -> str:
 
 
 def studies_page(results: Results) -> str:
-    """Markdown of every study: a heading, the question, and a table with a line per row."""
-    parts = [study_table(study) for studies in results.studies.values() for study in studies.values()]
+    """Markdown of all models, and of every study: a heading, the question, and a table with a line per row."""
+    parts = [MODELS + models_table(results)] if results.runs else []
+    parts += [study_table(study) for studies in results.studies.values() for study in studies.values()]
     return STUDIES + "\n\n".join(parts) + "\n"
 
 

@@ -289,7 +289,7 @@ def refuse_senseless(parameters: dict) -> None:
         raise ValueError(f"MODE: found {parameters['MODE']!r}, expected 'infer' (load weights) or 'train'.")
 
 
-def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
+def start(notebook: str, bundle: str | Path, parameters: dict) -> Experiment:
     """Check the parameters, load the data, and say what there is.
 
     `parameters` are the notebook's: at least TASK, DATA, MODE, SEED, CLASSES, OUT; `bundle` holds `helpers`.
@@ -299,7 +299,7 @@ def start(notebook: str, bundle: Path, parameters: dict) -> Experiment:
     ValueError, FileNotFoundError
         If a parameter or the data are not what is expected.
     """
-    started = time.perf_counter()
+    started, bundle = time.perf_counter(), Path(bundle)
     finish(bundle)
     refuse_senseless(parameters)
     task = get_task(parameters["TASK"])

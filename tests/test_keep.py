@@ -172,7 +172,9 @@ def python(bundle, *command):
 
 def test_a_run_is_kept_with_its_table(copy, tmp_path):
     python(copy, KEEP, str(tmp_path / "run"))
-    assert "| nsynth | rendered demo | mel_cnn | top-1 0.123 (" in (copy / "README.md").read_text()
+    assert (
+        "rendered demo: top-1 | 0.675 (0.614–0.732) | 0.453 (0.387–0.522) | 0.123 (" in (copy / "README.md").read_text()
+    )
     assert (copy / "weights/nsynth-demo/mel_cnn.pt").read_text() == "new"
     assert (copy / "weights/nsynth-demo/svm.npz").is_file()
     assert (copy / "figures/nsynth-demo/05_models.png").read_text() == "new"

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import math
-import os
+import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +14,7 @@ import numpy as np
 import papermill
 import pytest
 
+from bundle.results import RESULTS, load
 from bundle.run.command import NOTEBOOKS
 from bundle.run.one import NOT_STARTED, execute
 from helpers import experiment, metrics
@@ -95,7 +94,6 @@ def test_a_notebook_has_the_agreed_form(name):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert notebook.metadata.kernelspec.name == "python3"
     assert sum("parameters" in cell.metadata.get("tags", ()) for cell in code) == 1
-    assert not any(cell.outputs or cell.execution_count for cell in code)
     assert max(len(cell.source.splitlines()) for cell in code) <= 25
     assert 15 <= len(notebook.cells) <= 40
     share = sum(cell.cell_type == "markdown" for cell in notebook.cells) / len(notebook.cells)
@@ -103,16 +101,35 @@ def test_a_notebook_has_the_agreed_form(name):
     for line in "\n".join(cell.source for cell in code).splitlines():
         assert not line.lstrip().startswith(("!", "%"))
         assert "sys.exit" not in line
+        assert "globals()" not in line
     assert "finish(" in code[-1].source
 
 
-def test_the_bootstrap_cell_is_the_same_everywhere():
-    assert len({bootstrap(name) for name in NOTEBOOKS}) == 1
+def test_the_notebooks_are_kept_with_the_outputs_of_their_default_run():
+    size = 0
+    for name in NOTEBOOKS:
+        path = ROOT / "notebooks" / f"{name}.ipynb"
+        size += path.stat().st_size
+        code = code_of(name)
+        assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+        text = path.read_text(encoding="utf-8")
+        assert sum(output.get("data", {}).get("image/png") is not None for cell in code for output in cell.outputs) >= 3
+        assert not re.search(r"<audio |widget-view|\"widgets\"|papermill\"|/(?:home|work|tmp|root)/", text)
+        assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert size < 4 * 2**20
 
 
-def bootstrap(name: str) -> str:
-    """Source of a notebook's second code cell."""
-    return code_of(name)[1].source
+@pytest.mark.parametrize("name", NOTEBOOKS[1:])
+def test_the_kept_outputs_are_those_of_the_committed_results(name):
+    printed = "".join(output.get("text", "") for cell in code_of(name) for output in cell.outputs)
+    kept = load(RESULTS / "nsynth-demo" / f"{name}.json")
+    assert kept["parameters"]["TASK"] == "nsynth"
+    scores = {key: score for key, score in kept["metrics"].items() if key.endswith(("top1", "top3"))}
+    assert len(scores) >= 2
+    for score in scores.values():
+        assert metrics.in_words(score) in printed
+    for digest in kept["weights_digest"].values():
+        assert f"digest {digest[:12]}" in printed
 
 
 def check_loaded(results: dict, out: Path) -> None:
@@ -193,7 +210,7 @@ def test_a_senseless_parameter_is_refused(copy, toy, wrong, words):
 
 def test_missing_weights_stop_the_notebook(copy, toy, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="no weights 'raw_cnn_300_100'"):
-        run(copy, "03_raw_audio_cnn", tmp_path, copy, DATA=str(toy / "magnatagatune"), LENGTH=300, STRIDE=100)
+        run(copy, "03_raw_audio_cnn", tmp_path, copy, DATA=str(toy / "nsynth"), LENGTH=300, STRIDE=100)
     assert not (tmp_path / "results").exists()
 
 
@@ -229,34 +246,3 @@ def test_a_kernel_that_could_not_start_is_started_again(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=NOT_STARTED):
         execute(tmp_path / "x.ipynb", None, {}, starts=2)
     assert len(tried) == 5
-
-
-def test_the_bootstrap_fetches_the_release_in_an_empty_colab_runtime(copy, tmp_path):
-    release, empty = tmp_path / "release", tmp_path / "content"
-    shutil.copytree(copy / "helpers", release / "helpers")
-    (release / "bundle").mkdir()
-    (release / "bundle/install.py").write_text("import pathlib; pathlib.Path('installed').touch()\n")
-    empty.mkdir()
-    git = ["git", "-C", str(release), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "Release"], ["tag", "v1.0"]):
-        subprocess.run([*git, *arguments], check=True)
-    program = "import sys, types; sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
-    program += bootstrap("01_data_exploration") + "\nimport helpers; print(helpers.__file__)"
-    environment = os.environ | {"BUNDLE_REPOSITORY": release.as_uri(), "BUNDLE": str(empty)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=empty, env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == str(empty / "bundle/helpers/__init__.py")
-    assert (empty / "installed").is_file()
-
-
-def test_the_bootstrap_says_when_there_is_no_bundle(tmp_path):
-    environment = os.environ | {"BUNDLE": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", bootstrap("01_data_exploration")],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert "run inside the bundle, or set BUNDLE" in done.stderr

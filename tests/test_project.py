@@ -54,7 +54,9 @@ def test_the_notebooks_import_helpers_and_nothing_else_of_ours():
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         code = ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         found = {name for name in re.findall(r"^\s*(?:from|import) (\w+)", "\n".join(code), re.M) if name in PACKAGES}
-        assert found == {"helpers"}, path
+        assert found == {"helpers", "bundle"}, path
+        ours = re.findall(r"^\s*(?:from|import) (bundle.*)", "\n".join(code), re.M)
+        assert ours == ["bundle.install import prepare"]  # which needs no package, and brings those that lack
         seen += 1
     assert seen == 5
 

@@ -70,7 +70,8 @@ def test_a_trained_run_can_be_kept(copy, toy, tmp_path):
     assert {path: path.read_bytes() for path in before} == before
     kept = json.loads((copy / "report/results/nsynth-nsynth/05_evaluation.json").read_text())
     value = kept["metrics"]["mel_cnn_top1"]["value"]
-    assert f"| nsynth | nsynth | mel_cnn | top-1 {value:.3f} (" in (copy / "README.md").read_text()
+    assert f"| nsynth | nsynth | mel_cnn | top-1 {value:.3f} (" in (copy / "report/results/README.md").read_text()
+    assert "Instrument families (NSynth), nsynth: top-1" in (copy / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,13 @@ def test_the_readme_shows_the_committed_results():
     assert results.with_table(readme, results.readme_table(known)) == readme
     score = known.runs["nsynth-demo"]["05_evaluation"].headline("mel_cnn")
     assert (score.n, score.groups) == (600, 75)  # of notes, and of the instruments that the interval is drawn over
-    assert readme.count("| rendered demo |") >= 15
+    assert (
+        f"rendered demo: top-1 | 0.675 ({known.runs['nsynth-demo']['05_evaluation'].headline('svm').interval})"
+        in readme
+    )
+    page = (ROOT / "report/results/README.md").read_text()
+    assert results.studies_page(known) == page
+    assert page.count("| rendered demo |") >= 15
 
 
 def test_a_table_without_results_is_refused(tmp_path):

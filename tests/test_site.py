@@ -34,6 +34,8 @@ def executed(tmp_path_factory):
         path = folder / data / NOTEBOOK.name
         notebook.metadata.papermill = {"parameters": {"DATA": data}, "output_path": str(path)}
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for cell in code:
+            cell.outputs = []
         code[0].outputs = [new_output("stream", text=f"written to {path.parent}, from {ROOT}/data\n" + "wide " * 60)]
         code[1].source = 'save_figure(figure, "class_balance")'
         player = f'<audio controls><source src="data:audio/wav;base64,{SOUND}">'
@@ -96,7 +98,7 @@ def test_every_link_leads_to_a_file_and_every_fragment_to_a_place(pages):
     for path, page in parsed.items():
         for element in page.select("[href], [src]"):
             link = urlsplit(element.get("href") or element.get("src") or "")
-            if link.scheme == "data":
+            if link.scheme == "data" or link.netloc == "colab.research.google.com":  # to click, not asked by the page
                 continue
             assert link.scheme + link.netloc == "", f"{path}: {element}"
             target = (path.parent / unquote(link.path)).resolve() if link.path else path
@@ -108,7 +110,7 @@ def test_every_link_leads_to_a_file_and_every_fragment_to_a_place(pages):
 
 def test_the_index_shows_the_results(pages):
     rows = [line.strip("| ").split(" | ") for line in readme_table(read(RESULTS)).splitlines()[2:]]
-    assert len(rows) > 10
+    assert len(rows) == 3
     page = parse(pages["index.html"])
     assert [cell.get_text(strip=True) for cell in page.select("td")] == [cell for row in rows for cell in row]
     assert "say nothing about real recordings" in page.get_text()

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bundle import colab
 from bundle.results import RESULTS, ROOT, read, readme_table, studies_page
 
 BOOK = Path(__file__).resolve().parent / "book"
@@ -117,6 +118,8 @@ def notebook_text(path: Path, places: dict[str, str], audio: bool) -> str:
     notebook = nbformat.read(path, as_version=4)
     parameters = notebook.metadata.pop("papermill", {}).get("parameters", {})
     notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells[:1]:  # a page loads no picture from elsewhere
+        cell.source = colab.LINK.sub(lambda found: f"[Open in Colab]({found[1]})", cell.source)
     for cell in notebook.cells:
         heard = "clip"
         drawn = ", ".join(re.findall(r"save_figure\(\w+, \"(\w+)\"", cell.source)).replace("_", " ")

@@ -63,7 +63,7 @@ def read(task: Task, data: str | Path, root: str | Path = ".") -> Listing:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"DATA: found no folder {str(folder)!r}, expected 'demo' or a folder with the data of task '{task.name}'. "
-            "See 'Your own data' in README.md."
+            "See 'Your own data' in docs/students.md."
         )
     return importlib.import_module(f"helpers.data.{task.name}").read(folder)
 

@@ -93,7 +93,7 @@ class WrongLayout(ValueError):
         shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
         super().__init__(
             f"{folder}: found {shown or 'an empty folder'}, expected {expected}. "
-            "See 'Your own data' in README.md for the layouts that are read."
+            "See 'Your own data' in docs/students.md for the layouts that are read."
         )
 
 
