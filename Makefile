@@ -1,6 +1,6 @@
 # make run: install, render the demo data, execute all notebooks. make test: the tests; make slow: those that take long.
 # make lab: open them. make notebooks: renew the outputs in them. make colab: bundle.zip. make bench: speed.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 VENV := .venv
 
 .PHONY: run lab notebooks colab test slow bench clean

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.__main__ import main
 from bundle.run import command as run
 from bundle.run import one
 from helpers import data, files
@@ -267,6 +268,14 @@ def test_runs_of_the_same_moment_get_two_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(time, "strftime", lambda _: "now")
     assert [run.new_folder().name for _ in range(3)] == ["now", "now_2", "now_3"]
+
+
+def test_a_bundle_that_cannot_be_written_asks_for_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "ROOT", tmp_path / "file")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(run, "finish", lambda _: None)
+    assert main(["run", "--task", "nsynth", "--notebook", "01"]) == 2
+    assert "Choose a folder that can be written with --out." in capsys.readouterr().err
 
 
 def test_where_no_link_can_be_made_a_note_says_so(tmp_path, monkeypatch, capsys):

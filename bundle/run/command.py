@@ -86,7 +86,11 @@ def command(options: argparse.Namespace) -> int:
     finish(ROOT)  # what a killed --keep has left
     data = options.data if options.data == "demo" else str(Path(options.data).expanduser().resolve())
     given = {"MODE": options.mode, "DATA": data} | {name: literal(value) for name, value in options.p}
-    out = options.out.resolve() if options.out else new_folder()
+    try:
+        out = options.out.resolve() if options.out else new_folder()
+    except OSError as error:
+        print(f"{error}. Choose a folder that can be written with --out.", file=sys.stderr)
+        return 2
     jobs, problems = plan(tasks, notebooks, given, out)
     if problems:
         if not options.out:
@@ -125,7 +129,7 @@ def new_folder() -> Path:
             return ROOT / "runs" / place
         except FileExistsError:
             continue
-    raise FileExistsError(f"{ROOT}/runs/{name}: a hundred runs of this second are there. Choose a folder with --out.")
+    raise FileExistsError(f"{ROOT}/runs/{name}: a hundred runs of this second are there")
 
 
 def literal(text: str) -> object:
