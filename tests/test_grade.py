@@ -690,14 +690,29 @@ def test_tags_are_measured_too_and_data_without_labels_have_no_scores(toy, tmp_p
     assert measure.score(np.ones((1, 11)), np.ones(1, bool), plain)[:2] == ({}, [])
 
 
-def test_an_unreadable_recording_is_nobodys_fault(toy, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "file is missing"), (b"", "empty file (0 bytes)"), (b"\0\0\0 ftypM4A ", "is MPEG-4 audio")],
+)
+def test_a_recording_of_the_test_set_that_cannot_be_read_is_nobodys_fault(toy, tmp_path, content, reason):
     import numpy as np
 
     shutil.copytree(toy / "nsynth/nsynth-test", tmp_path / "d/nsynth-test")
     broken = sorted((tmp_path / "d/nsynth-test/audio").glob("*.wav"))[0]
-    broken.write_bytes(b"")
+    broken.unlink()
+    if content is not None:
+        broken.write_bytes(content)
     truth = measure.read_truth(TASKS["nsynth"], tmp_path / "d")
+    assert len(truth.fingerprint()) == 64
+    (left,) = truth.left
+    assert left.name == f"nsynth-test/{broken.stem}"
+    assert "its recording is missing" in left.reason if content is None else reason in left.reason
     values = np.array([[float(name == item.labels[0]) for name in truth.classes] for item in truth.items])
-    there = np.array([item.path != broken for item in truth.items])
-    scores, _, note = measure.score(values, there, truth)
+    scores, _, note = measure.score(values, np.ones(79, bool), truth)
     assert (scores["top1"]["value"], scores["top1"]["n"], note) == (1.0, 79, "0 of 79 recordings without a prediction")
+
+
+def test_a_recording_that_a_table_names_and_nobody_has_is_left_out(tmp_path):
+    (tmp_path / "annotations_final.csv").write_text("clip_id\tguitar\tmp3_path\n1\t1\td/a-b-1.mp3\n")
+    truth = measure.read_truth(TASKS["magnatagatune"], tmp_path)
+    assert (truth.items, [str(problem) for problem in truth.left]) == ([], ["d/a-b-1.mp3: file is missing"])

@@ -61,6 +61,8 @@ def command(options: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"grade: {error}", file=sys.stderr)
         return 2
+    for problem in truth.left:
+        print(f"left out of the test set: {problem}", file=sys.stderr)
     budget = Budget(60 * options.minutes, int(options.memory * GIB))
 
     def to_verdict(archive: Path, out: Path) -> dict:

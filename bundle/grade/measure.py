@@ -16,7 +16,7 @@ import soundfile
 
 from bundle.grade.checks import FAIL, OPEN, PASS, samples_digest
 from helpers import audio, data, metrics
-from helpers.data.listing import Item
+from helpers.data.listing import Item, Problem
 from helpers.data.pack import to_targets
 from helpers.tasks import Task
 
@@ -35,6 +35,7 @@ class Truth:
     folder: Path
     items: list[Item]
     labelled: bool
+    left: list[Problem]  # recordings of the folder that nobody is asked for
 
     def fingerprint(self) -> str:
         """SHA-256 of names, labels and file sizes: equal for equal test data."""
@@ -61,7 +62,13 @@ class Truth:
 def read_truth(task: Task, folder: Path) -> Truth:
     """The recordings that predict.py has to score; raises what `helpers.data.read` raises when there are none."""
     listing = data.read_any(task, folder, task.classes)
-    items = listing.scored()
+    items, left = [], list(listing.problems)
+    for item in listing.scored():
+        try:
+            audio.refuse_foreign(item.file)
+            items.append(item)
+        except audio.BadAudio as error:
+            left.append(Problem(item.name, str(error)))
     labelled = any(item.labels for item in items)
     return Truth(
         task,
@@ -69,6 +76,7 @@ def read_truth(task: Task, folder: Path) -> Truth:
         folder,
         [item for item in items if item.labels or task.multi_label or not labelled],
         labelled,
+        left,
     )
 
 
