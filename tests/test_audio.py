@@ -289,11 +289,11 @@ def test_a_missing_empty_or_foreign_folder_is_refused_with_what_was_found(tmp_pa
     with pytest.raises(FileNotFoundError, match=f"DATA: found no folder .*none.* data of task '{task.name}'"):
         data.load(task, str(tmp_path / "none"), tmp_path)
     (tmp_path / "data").mkdir()
-    with pytest.raises(ValueError, match=r"found an empty folder, expected .*README"):
+    with pytest.raises(ValueError, match=r"found an empty folder, expected .*docs/students.md"):
         data.load(task, str(tmp_path / "data"), tmp_path)
     for name in "abcdefghi":
         (tmp_path / "data" / f"{name}.txt").touch()
-    with pytest.raises(ValueError, match=r"found a.txt, .*, f.txt and 3 more, expected .*README"):
+    with pytest.raises(ValueError, match=r"found a.txt, .*, f.txt and 3 more, expected .*docs/students.md"):
         data.load(task, str(tmp_path / "data"), tmp_path)
     assert not (tmp_path / "cache").exists()
 
