@@ -5,6 +5,7 @@ import re
 import shutil
 
 import imageio_ffmpeg
+import nbformat
 import nbformat.v4 as v4
 import numpy as np
 import pytest
@@ -217,3 +218,12 @@ def test_captions_can_be_spoken():
 
 def test_the_committed_film_is_what_the_brief_asks_for():
     is_walkthrough(ROOT / "report/walkthrough.mp4")
+
+
+def test_the_sections_that_the_script_shows_are_in_the_notebooks():
+    shown = re.findall(r"^\[cells \w+/(\w+): (.+?)\]", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(shown) >= 5
+    for name, heading in shown:
+        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert heading in [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("## ")], heading
